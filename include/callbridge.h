@@ -1,0 +1,596 @@
+/*
+ * callbridge: safe, almost free callbacks across languages.
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * Generated from src/ffi by scripts/header. The comments are the reference.
+ *
+ * Conventions, said once:
+ *  1. A call that fails changes nothing: it takes no ownership, writes no output, runs no destroy
+ *     function. Except: CBR_ERR_CALLBACK and CBR_ERR_PANIC (the callback ran; the result is not
+ *     written), and CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK of cbr_unregister_wait (about the wait: the
+ *     callback is unregistered all the same).
+ *  2. Every object is a 64-bit handle, 0 is none. Handles may be copied, stored, compared, logged and
+ *     passed between threads freely. A handle never dangles: used after its object is gone it gives
+ *     CBR_ERR_STALE, used for another kind of object CBR_ERR_KIND, a number that was never issued
+ *     CBR_ERR_STALE; never undefined behaviour, never another object.
+ *  3. Any thread may call any function unless its comment says otherwise. No lock of the library is
+ *     held while host code runs, so host code may call any function from inside a callback or a
+ *     destroy function. No function is async-signal-safe.
+ *  4. Holding a handle is not owning it: a handle is a weak reference until cbr_retain succeeds.
+ *  5. Parameters: the object first, then inputs, then out_*. fn, user_data and destroy travel
+ *     together, and user_data comes first in every callback. Strings are NUL-terminated UTF-8 and
+ *     copied. Times are nanoseconds; -1 waits for ever, 0 does not wait.
+ *  6. A NULL out_* pointer is allowed where the comment says so, otherwise it is CBR_ERR_INVALID.
+ *  7. cbr_status is CBR_OK, which is 0, or a negative error. cbr_last_error has the words.
+ *  8. Structures that a host fills start with their size; use the initialisers. Zero in a field means
+ *     the default.
+ *
+ * Every process has its own handles, and so has every static copy of this library in a process.
+ */
+
+
+#ifndef CALLBRIDGE_H
+#define CALLBRIDGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The version of this header. cbr_version() is that of the library. */
+#define CALLBRIDGE_VERSION_MAJOR 0
+#define CALLBRIDGE_VERSION_MINOR 1
+#define CALLBRIDGE_VERSION_PATCH 0
+#define CALLBRIDGE_VERSION_STRING "0.1.0"
+
+/* No handle. */
+#define CBR_HANDLE_NONE ((cbr_handle)0)
+
+#if UINTPTR_MAX == UINT64_MAX
+#define CBR_POINTERS_HAVE_64_BITS 1
+/* A handle as the void * that C interfaces carry beside a function; see cbr_call_ptr. */
+#define CBR_TO_PTR(handle) ((void *)(uintptr_t)(handle))
+#endif
+
+/* Types in a signature. */
+#define CBR_VOID 1
+#define CBR_BOOL 2
+#define CBR_I8 3
+#define CBR_U8 4
+#define CBR_I16 5
+#define CBR_U16 6
+#define CBR_I32 7
+#define CBR_U32 8
+#define CBR_I64 9
+#define CBR_U64 10
+#define CBR_F32 11
+#define CBR_F64 12
+#define CBR_PTR 13
+/* The platform's. */
+#define CBR_INT CBR_I32
+#if defined(__LP64__)
+#define CBR_LONG CBR_I64
+#else
+#define CBR_LONG CBR_I32
+#endif
+#if UINTPTR_MAX == UINT64_MAX
+#define CBR_SIZE CBR_U64
+#define CBR_INTPTR CBR_I64
+#else
+#define CBR_SIZE CBR_U32
+#define CBR_INTPTR CBR_I32
+#endif
+
+/*
+ * CBR_SIG(return type, argument types...) is the signature as a constant expression, without the
+ * leading user_data: CBR_SIG(CBR_I32, CBR_PTR, CBR_PTR) is 0x27dd000000000000, CBR_SIG(CBR_VOID) that
+ * of a function with user_data alone. At most 14 arguments.
+ */
+#define CBR_SIG(...)                                                                               \
+  CBR_SIG_PACK_(CBR_SIG_COUNT_(__VA_ARGS__, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0),  \
+                __VA_ARGS__, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+#define CBR_SIG_COUNT_(r, a, b, c, d, e, f, g, h, i, j, k, l, m, n, count, ...) count
+#define CBR_SIG_PACK_(count, r, a, b, c, d, e, f, g, h, i, j, k, l, m, n, ...)                     \
+  ((uint64_t)(count) << 60 | (uint64_t)(r) << 56 | (uint64_t)(a) << 52 | (uint64_t)(b) << 48 |     \
+   (uint64_t)(c) << 44 | (uint64_t)(d) << 40 | (uint64_t)(e) << 36 | (uint64_t)(f) << 32 |         \
+   (uint64_t)(g) << 28 | (uint64_t)(h) << 24 | (uint64_t)(i) << 20 | (uint64_t)(j) << 16 |         \
+   (uint64_t)(k) << 12 | (uint64_t)(l) << 8 | (uint64_t)(m) << 4 | (uint64_t)(n))
+
+/* What cbr_call calls: a cbr_fn. */
+#define CBR_SIG_DEFAULT CBR_SIG(CBR_INTPTR, CBR_PTR)
+
+/* cbr_callback_options with everything at its default. */
+#ifdef __cplusplus
+#define CBR_CALLBACK_OPTIONS_INIT                                                                  \
+  { sizeof(cbr_callback_options), nullptr, nullptr, nullptr, 0, nullptr, 0, 0, 0, 0, nullptr, {0} }
+#else
+#define CBR_CALLBACK_OPTIONS_INIT {.size = sizeof(cbr_callback_options)}
+#endif
+
+/**
+ * cbr_status is the result of most functions: `CBR_OK` or a negative error.
+ */
+typedef int32_t cbr_status;
+
+/**
+ * cbr_signature says what a callback takes, after its `user_data`, and returns. A 64-bit constant
+ * made by CBR_SIG: bits 63..60 the number of arguments (0 to 14), 59..56 the return type, then 4
+ * bits an argument from bit 55 down. 0 is no signature.
+ */
+typedef uint64_t cbr_signature;
+
+/**
+ * cbr_fn is a callback of the default signature.
+ */
+typedef intptr_t (*cbr_fn)(void *user_data, void *arg);
+
+/**
+ * cbr_destroy_fn frees a callback's data. It runs exactly once, when nobody is inside the callback
+ * any more and nobody can enter it. It may use the library, and may end by an exception or
+ * pthread_exit.
+ */
+typedef void (*cbr_destroy_fn)(void *user_data);
+
+/**
+ * cbr_handle stands for an object. 0 (CBR_HANDLE_NONE) is none. A number: copy, store, compare, log
+ * and pass it between threads freely. Holding one is not owning the object, and it never dangles:
+ * used after its object is gone it gives CBR_ERR_STALE.
+ */
+typedef uint64_t cbr_handle;
+
+/**
+ * cbr_any_fn is a function of any other signature: cast from and to what it is.
+ */
+typedef void (*cbr_any_fn)(void);
+
+/**
+ * cbr_scope is an owner of callbacks. 0 is the process's default scope, the only one so far.
+ */
+typedef uint64_t cbr_scope;
+
+/**
+ * cbr_queue is a queue into an event loop. 0 is none.
+ */
+typedef uint64_t cbr_queue;
+
+/**
+ * cbr_error_fn is told of a failure that the callback has reported with cbr_fail: CBR_ERR_CALLBACK
+ * or CBR_ERR_PANIC, and the message. It runs inside cbr_fail, so `user_data` is alive.
+ */
+typedef void (*cbr_error_fn)(void *user_data,
+                             cbr_handle handle,
+                             cbr_status status,
+                             const char *message);
+
+/**
+ * cbr_value is a value of any type that a signature can name.
+ */
+typedef union cbr_value {
+  int64_t i;
+  uint64_t u;
+  double f64;
+  float f32;
+  void *ptr;
+} cbr_value;
+
+/**
+ * cbr_callback_options describes a callback for cbr_register_with. Start from
+ * CBR_CALLBACK_OPTIONS_INIT; zero in a field means the default.
+ */
+typedef struct cbr_callback_options {
+  /**
+   * sizeof(cbr_callback_options).
+   */
+  size_t size;
+  /**
+   * The function; its first argument is `user_data`.
+   */
+  cbr_any_fn fn;
+  void *user_data;
+  /**
+   * NULL: nothing to free.
+   */
+  cbr_destroy_fn destroy;
+  /**
+   * 0: `fn` is a cbr_fn, which is CBR_SIG_DEFAULT.
+   */
+  cbr_signature signature;
+  /**
+   * For logs; at most 255 bytes of UTF-8, copied. NULL: none.
+   */
+  const char *name;
+  /**
+   * Must be 0 in this version.
+   */
+  cbr_scope scope;
+  /**
+   * Must be 0 in this version.
+   */
+  cbr_queue home;
+  /**
+   * Must be 0 in this version: destroy runs on the thread that ends the callback's life.
+   */
+  cbr_queue destroy_queue;
+  /**
+   * Must be 0 in this version.
+   */
+  uint32_t flags;
+  /**
+   * Told of every failure that the callback reports with cbr_fail. May be NULL.
+   */
+  cbr_error_fn on_error;
+  /**
+   * What cbr_call_ptr returns when the callback cannot run.
+   */
+  union cbr_value fallback;
+} cbr_callback_options;
+
+/**
+ * cbr_pin keeps a callback alive between cbr_enter or cbr_hold and cbr_leave. Zeroed it is none.
+ * A copy is the same pin: only one of them can be left.
+ */
+typedef struct cbr_pin {
+  /**
+   * The function: cast it to what its signature says.
+   */
+  cbr_any_fn fn;
+  /**
+   * Its first argument.
+   */
+  void *user_data;
+  /**
+   * The library's.
+   */
+  uint64_t reserved[2];
+} cbr_pin;
+
+/**
+ * Done.
+ */
+#define CBR_OK 0
+
+/**
+ * A NULL function where one is needed.
+ */
+#define CBR_ERR_NULL -1
+
+/**
+ * The callback's language wrapper caught a panic or an exception and reported it (cbr_fail).
+ */
+#define CBR_ERR_PANIC -2
+
+/**
+ * The object is gone, or never was.
+ */
+#define CBR_ERR_STALE -3
+
+/**
+ * An argument is out of its range.
+ */
+#define CBR_ERR_INVALID -4
+
+/**
+ * The handle is of another kind of object.
+ */
+#define CBR_ERR_KIND -5
+
+/**
+ * The callback was registered with another signature.
+ */
+#define CBR_ERR_SIGNATURE -6
+
+/**
+ * The callback, queue or pin belongs to another thread (both are named in cbr_last_error).
+ */
+#define CBR_ERR_THREAD -7
+
+/**
+ * The wait could never end: the caller is, directly or through others, inside what it waits for.
+ */
+#define CBR_ERR_DEADLOCK -8
+
+/**
+ * The deadline passed.
+ */
+#define CBR_ERR_TIMEOUT -9
+
+/**
+ * The queue is full: back off.
+ */
+#define CBR_ERR_FULL -10
+
+/**
+ * Nothing to dispatch.
+ */
+#define CBR_ERR_EMPTY -11
+
+/**
+ * The queue or scope no longer takes work: stop.
+ */
+#define CBR_ERR_CLOSED -12
+
+/**
+ * Already set, and the first one stays.
+ */
+#define CBR_ERR_EXISTS -13
+
+/**
+ * Nothing is known under this name or key.
+ */
+#define CBR_ERR_NOT_FOUND -14
+
+/**
+ * A stated limit is reached (references, nesting, slots).
+ */
+#define CBR_ERR_LIMIT -15
+
+/**
+ * Out of memory.
+ */
+#define CBR_ERR_NOMEM -16
+
+/**
+ * The operating system refused; errno is in cbr_last_error.
+ */
+#define CBR_ERR_SYSTEM -17
+
+/**
+ * Not in this version of the library.
+ */
+#define CBR_ERR_UNSUPPORTED -18
+
+/**
+ * The callback reported failure with cbr_fail.
+ */
+#define CBR_ERR_CALLBACK -19
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * cbr_status_name gives the constant's name, such as "CBR_ERR_STALE".
+ * Ownership: static text, never NULL; "CBR_ERR_UNKNOWN" for a number that is no status.
+ * Threads: any.
+ */
+const char *cbr_status_name(cbr_status status);
+
+/**
+ * cbr_status_message says in one sentence what the status means.
+ * Ownership: static text, never NULL.
+ * Threads: any. cbr_last_error has the details of a particular failure.
+ */
+const char *cbr_status_message(cbr_status status);
+
+/**
+ * cbr_last_error writes the calling thread's last failure in words, such as
+ * "cbr_call: 0x8d2f11c010000400 is stale: the object is gone, or never was".
+ * Like errno it is not cleared by success; before the first failure it is empty.
+ * `len`: the room in `buf`, in bytes; the text is cut to fit and NUL-terminated. `buf` may be NULL
+ * to ask for the length.
+ * Threads: any; each has its own.
+ * Returns: the length that the whole text needs, without the NUL, like snprintf.
+ */
+size_t cbr_last_error(char *buf, size_t len);
+
+/**
+ * cbr_version is the version of the library that runs: 0x00MMmmpp, major, minor and patch. The
+ * CALLBRIDGE_VERSION macros are those of the header that the program was compiled with.
+ * Threads: any.
+ */
+uint32_t cbr_version(void);
+
+/**
+ * cbr_version_string is the same in words, such as "0.1.0".
+ * Ownership: static text, never NULL.
+ * Threads: any.
+ */
+const char *cbr_version_string(void);
+
+/**
+ * cbr_signature_parse reads a signature such as "i32(ptr,ptr)" or "void()". The types are void,
+ * bool, i8, u8, i16, u16, i32, u32, i64, u64, f32, f64 and ptr, and the platform's int, long, size
+ * and intptr. Blanks between them are allowed.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_INVALID if the text is NULL or no signature (a void argument, more than
+ * 14 arguments, an unknown type), or `out` is NULL. Then `out` is unchanged.
+ */
+cbr_status cbr_signature_parse(const char *text, cbr_signature *out);
+
+/**
+ * cbr_signature_format writes a signature in words, as cbr_signature_parse reads it;
+ * "invalid(0x...)" for a number that is none. `buf`, `len` and the result are those of snprintf;
+ * `buf` may be NULL to ask for the length.
+ * Threads: any.
+ */
+size_t cbr_signature_format(cbr_signature signature, char *buf, size_t len);
+
+/**
+ * cbr_register makes a callback of `fn` and `user_data` and gives its handle, with one reference,
+ * the caller's.
+ * Ownership: `user_data` belongs to the callback until `destroy` is called with it: exactly once,
+ * after the last reference is released or the callback is unregistered, when no call is inside any
+ * more, on the thread that ends the last use. `destroy` NULL: nothing to free. When cbr_register
+ * fails, `user_data` stays the caller's.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_NULL if `fn` is NULL; CBR_ERR_INVALID if `out_handle` is NULL;
+ * CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_SYSTEM at a process's first use.
+ */
+cbr_status cbr_register(cbr_fn fn, void *user_data, cbr_destroy_fn destroy, cbr_handle *out_handle);
+
+/**
+ * cbr_register_with is cbr_register with everything else that can be said of a callback: another
+ * signature, a name, an error function, a fallback.
+ * Ownership: as cbr_register; `options` and the name are copied.
+ * Threads: any.
+ * Returns: what cbr_register returns, and CBR_ERR_INVALID if `options` is NULL, its `size` is too
+ * small, the signature or a flag is unknown, or the name is longer than 255 bytes or not UTF-8;
+ * CBR_ERR_UNSUPPORTED for a field that this version does not know or requires to be 0.
+ */
+cbr_status cbr_register_with(const struct cbr_callback_options *options, cbr_handle *out_handle);
+
+/**
+ * cbr_unregister ends the callback's life for everybody, whatever the number of references. No new
+ * call starts after it returns; calls in flight finish.
+ * Ownership: destroy runs exactly once: here if nobody is inside, else on the thread whose leave is
+ * the last. Other owners' cbr_release gives CBR_ERR_STALE from now on and changes nothing.
+ * Threads: any; inside the callback itself it returns at once, and destroy runs when that call
+ * returns.
+ * Returns: CBR_OK; CBR_ERR_STALE if it is gone already; CBR_ERR_KIND.
+ */
+cbr_status cbr_unregister(cbr_handle handle);
+
+/**
+ * cbr_unregister_wait is cbr_unregister, and returns when destroy has run. On a callback that is
+ * unregistered or released already, and whose destroy has not returned yet, it waits all the same,
+ * so it can be called again after a timeout.
+ * `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait.
+ * Threads: any. From inside the callback, or while the wait could not end because a thread inside
+ * it waits, directly or through others, for something that the caller is inside, it returns
+ * CBR_ERR_DEADLOCK at once; the callback is unregistered all the same. A hold (cbr_hold) that
+ * nobody leaves is not seen as a deadlock: holds have no thread. Not a cancellation point.
+ * Returns: CBR_OK: destroy has returned; CBR_ERR_STALE: it had before, or the handle never was;
+ * CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK: unregistered, and destroy will run; CBR_ERR_INVALID if
+ * `timeout_ns` is below -1: nothing has changed; CBR_ERR_KIND.
+ */
+cbr_status cbr_unregister_wait(cbr_handle handle, int64_t timeout_ns);
+
+/**
+ * cbr_retain adds a reference: from now on the caller is an owner, too.
+ * Ownership: to be given back with cbr_release.
+ * Threads: any.
+ * Returns: CBR_OK: the callback lives until the caller releases it or somebody unregisters it;
+ * CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_LIMIT at 2^30 references.
+ */
+cbr_status cbr_retain(cbr_handle handle);
+
+/**
+ * cbr_release gives a reference back. The last one ends the callback's life as cbr_unregister does.
+ * Ownership: as cbr_unregister.
+ * Threads: any, also inside the callback.
+ * Returns: CBR_OK; CBR_ERR_STALE if the callback is gone, then nothing has changed; CBR_ERR_KIND.
+ */
+cbr_status cbr_release(cbr_handle handle);
+
+/**
+ * cbr_refcount gives the number of references, for diagnosis: it may have changed already.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID if `out_count` is NULL.
+ */
+cbr_status cbr_refcount(cbr_handle handle, uint32_t *out_count);
+
+/**
+ * cbr_is_live says whether a call through this handle is possible now. Another thread may end the
+ * callback at any time: only cbr_retain, cbr_enter or the call itself can tell for sure.
+ * Threads: any.
+ */
+bool cbr_is_live(cbr_handle handle);
+
+/**
+ * cbr_call calls the callback with its user_data and `arg`. The callback lives, and so does its
+ * user_data, until the call returns, whoever unregisters it meanwhile.
+ * `out_result`: where the result goes; may be NULL.
+ * Threads: any; nested at most 4096 deep on one thread. Not async-signal-safe. A C++ exception,
+ * pthread_exit or a cancellation inside the callback passes through, and the call is over; after a
+ * longjmp call cbr_unwind_to.
+ * Returns: CBR_OK; CBR_ERR_STALE: the callback was not entered; CBR_ERR_CALLBACK or CBR_ERR_PANIC:
+ * it ran and said so with cbr_fail, and the result is not written; CBR_ERR_SIGNATURE if it was
+ * registered with another signature than CBR_SIG_DEFAULT; CBR_ERR_KIND; CBR_ERR_LIMIT at 4096 nested
+ * calls; CBR_ERR_NOMEM or CBR_ERR_SYSTEM at a thread's first use.
+ */
+cbr_status cbr_call(cbr_handle handle,
+                    void *arg,
+                    intptr_t *out_result);
+
+/**
+ * cbr_enter enters the callback as cbr_call does, and leaves the calling to the host, which can
+ * so call a function of any signature: cast `out_pin->fn`, pass `out_pin->user_data` first.
+ * `signature`: what the host will call; 0: unchecked.
+ * Ownership: the callback and its user_data live until cbr_leave; on this thread, in any order with
+ * other pins. A pin that is not left when its thread ends is left then, and logged.
+ * Threads: any. Not async-signal-safe.
+ * Returns: CBR_OK; CBR_ERR_STALE; CBR_ERR_SIGNATURE; CBR_ERR_KIND; CBR_ERR_INVALID if `out_pin` is
+ * NULL; CBR_ERR_LIMIT at 4096 nested calls and pins; CBR_ERR_NOMEM or CBR_ERR_SYSTEM at a thread's
+ * first use. Then `out_pin` is unchanged.
+ */
+cbr_status cbr_enter(cbr_handle handle, cbr_signature signature, struct cbr_pin *out_pin);
+
+/**
+ * cbr_hold is cbr_enter for a pin that any thread may leave. It costs a shared write, is not part
+ * of cbr_depth, and is not released by its thread's end.
+ * Ownership: the callback and its user_data live until cbr_leave.
+ * Threads: any.
+ * Returns: as cbr_enter; CBR_ERR_LIMIT at 2^30 holds of one callback.
+ */
+cbr_status cbr_hold(cbr_handle handle, cbr_signature signature, struct cbr_pin *out_pin);
+
+/**
+ * cbr_leave ends a pin and zeroes it. If the callback was unregistered meanwhile and this was the
+ * last use, destroy runs here.
+ * Threads: an entered pin: the thread that entered; a held one: any.
+ * Returns: CBR_OK; CBR_ERR_CALLBACK or CBR_ERR_PANIC: left, and the function had said so with
+ * cbr_fail; CBR_ERR_STALE if it was left before, or never entered; CBR_ERR_THREAD on another thread
+ * than the one that entered; CBR_ERR_INVALID if `pin` is NULL. On the last three nothing changes.
+ */
+cbr_status cbr_leave(struct cbr_pin *pin);
+
+/**
+ * cbr_fail marks the innermost call or pin of this thread as failed: cbr_call, or cbr_leave, will
+ * return `status`. For the wrapper that a language puts around its functions: it catches what must
+ * not pass (a panic, an exception) and says so here. The callback's on_error is told at once. Said
+ * twice, the last one counts. In a destroy function it is logged, and that is all.
+ * `status`: CBR_ERR_CALLBACK or CBR_ERR_PANIC. `message`: why, for cbr_last_error, copied, cut at
+ * 511 bytes; may be NULL.
+ * Threads: the one that runs the callback.
+ * Returns: CBR_OK; CBR_ERR_INVALID for another status or outside of any callback.
+ */
+cbr_status cbr_fail(cbr_status status, const char *message);
+
+/**
+ * cbr_current gives the callback that this thread is inside, the innermost one: of a call or a pin,
+ * not of a destroy function. 0 outside.
+ * Threads: any; each has its own.
+ */
+cbr_handle cbr_current(void);
+
+/**
+ * cbr_depth says how many calls and entered pins this thread is inside. Note it before a setjmp
+ * whose longjmp may leave callbacks, and pass it to cbr_unwind_to.
+ * Threads: any; each has its own.
+ */
+uint32_t cbr_depth(void);
+
+/**
+ * cbr_unwind_to releases the calls and pins of this thread above `depth`, after a longjmp has
+ * jumped over them; destroy functions that were jumped out of count as run. Pins that were entered
+ * before `depth` was noted must not have been left since.
+ * Threads: the one that jumped.
+ * Returns: CBR_OK; CBR_ERR_INVALID if `depth` is greater than cbr_depth().
+ */
+cbr_status cbr_unwind_to(uint32_t depth);
+
+#if defined(CBR_POINTERS_HAVE_64_BITS)
+/**
+ * cbr_call_ptr is cbr_call for C interfaces that take a function and a `void *`: give them
+ * cbr_call_ptr and CBR_TO_PTR(handle).
+ * Threads: as cbr_call.
+ * Returns: the callback's result; when it cannot run, or has failed, the callback's fallback, as
+ * long as the library remembers it (at least until destroy has run), else 0. cbr_last_error then
+ * says why.
+ */
+intptr_t cbr_call_ptr(void *handle, void *arg);
+#endif
+
+#if defined(CBR_POINTERS_HAVE_64_BITS)
+/**
+ * cbr_release_ptr is cbr_release for such interfaces, as the function that frees their `void *`. A
+ * stale handle is nothing to release.
+ * Threads: any.
+ */
+void cbr_release_ptr(void *handle);
+#endif
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* CALLBRIDGE_H */

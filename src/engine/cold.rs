@@ -1,0 +1,196 @@
+//! What calls do not need of a callback: name, error function, fallback. Only callbacks that have
+//! any of it own an entry.
+
+use super::handle::Handle;
+use super::invoke::ErrorFn;
+use super::record::Record;
+use super::slab::Entry;
+use super::slot::Slot;
+use super::{Engine, handle::Kind};
+use crate::error::Error;
+use crate::sync::{Acquire, AtomicPtr, AtomicU64, Relaxed, Release, fence};
+use std::ptr;
+
+/// An entry. Type-stable like a slot, because [`Engine::fallback`] reads it through stale handles.
+pub(crate) struct Cold {
+    /// The callback's handle, 0 while the entry changes hands. Handles are never issued twice, so
+    /// reading it before and after another field tells whose the field was.
+    owner: AtomicU64,
+    /// The bits of a C `cbr_value`.
+    fallback: AtomicU64,
+    on_error: AtomicPtr<()>,
+    /// A length byte and so many bytes of UTF-8, from the allocator; or null.
+    name: AtomicPtr<u8>,
+    link: AtomicU64,
+}
+
+impl Entry for Cold {
+    #[cfg(loom)]
+    fn new() -> Self {
+        Self {
+            owner: AtomicU64::new(0),
+            fallback: AtomicU64::new(0),
+            on_error: AtomicPtr::new(ptr::null_mut()),
+            name: AtomicPtr::new(ptr::null_mut()),
+            link: AtomicU64::new(0),
+        }
+    }
+
+    fn link(&self) -> &AtomicU64 {
+        &self.link
+    }
+
+    fn first_use(&self, _generation: u32) {}
+}
+
+/// Longest name in bytes.
+pub(crate) const NAME_MAX: usize = 255;
+
+impl Cold {
+    /// The name; the callback must be protected or in the caller's hands alone.
+    pub(crate) fn name(&self) -> &str {
+        // Acquire: partner: the store in `make_cold`, for readers that got here by a scan.
+        let name = self.name.load(Acquire);
+        if name.is_null() {
+            return "";
+        }
+        // SAFETY: `make_cold` wrote length and UTF-8 of that length; freed in `end_cold` only, when
+        // nobody is inside the callback any more.
+        unsafe {
+            std::str::from_utf8_unchecked(std::slice::from_raw_parts(
+                name.add(1),
+                usize::from(*name),
+            ))
+        }
+    }
+
+    pub(crate) fn on_error(&self) -> Option<ErrorFn> {
+        // Relaxed: published with the callback.
+        let function = self.on_error.load(Relaxed);
+        // SAFETY: null or an `ErrorFn` that register stored; Option<fn> has null for None.
+        unsafe { std::mem::transmute::<*mut (), Option<ErrorFn>>(function) }
+    }
+
+    fn free_name(&self) {
+        let name = self.name.load(Relaxed);
+        if !name.is_null() {
+            self.name.store(ptr::null_mut(), Relaxed);
+            // SAFETY: allocated in `make_cold` with this layout; the entry's owner is the only user.
+            unsafe { std::alloc::dealloc(name, name_layout(usize::from(*name))) };
+        }
+    }
+}
+
+fn name_layout(len: usize) -> std::alloc::Layout {
+    std::alloc::Layout::array::<u8>(len + 1).expect("at most 256 bytes")
+}
+
+/// The cold part of a registration.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ColdParts<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) on_error: Option<ErrorFn>,
+    pub(crate) fallback: u64,
+}
+
+impl ColdParts<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.name.is_empty() && self.on_error.is_none() && self.fallback == 0
+    }
+}
+
+impl Engine {
+    /// Makes an entry that nobody owns yet; its index.
+    pub(crate) fn make_cold(&self, record: &Record, parts: &ColdParts<'_>) -> Result<u32, Error> {
+        debug_assert!(parts.name.len() <= NAME_MAX);
+        let index = record.free_cold.pop(&self.cold, 0)?;
+        let cold = self.cold.at(index);
+        if !parts.name.is_empty() {
+            // SAFETY: the layout has at least one byte.
+            let name = unsafe { std::alloc::alloc(name_layout(parts.name.len())) };
+            if name.is_null() {
+                record.free_cold.push(&self.cold, index);
+                return Err(Error::NoMemory);
+            }
+            // SAFETY: `name` has room for the length and the bytes, and is not shared yet.
+            unsafe {
+                *name = parts.name.len() as u8;
+                ptr::copy_nonoverlapping(parts.name.as_ptr(), name.add(1), parts.name.len());
+            }
+            cold.name.store(name, Release);
+        }
+        let on_error = parts.on_error.map_or(ptr::null_mut(), |function| function as *mut ());
+        cold.on_error.store(on_error, Relaxed);
+        cold.fallback.store(parts.fallback, Relaxed);
+        Ok(index)
+    }
+
+    /// Gives the entry to `handle`, which is about to be published in `slot`.
+    pub(crate) fn own_cold(&self, slot: &Slot, index: u32, handle: Handle) {
+        if index != 0 {
+            // Release: partner: the first load in `fallback`.
+            self.cold.at(index).owner.store(handle.0, Release);
+        }
+        // Relaxed: published with the callback.
+        slot.cold.store(index, Relaxed);
+    }
+
+    /// The callback's cold data. The caller is inside, or owns the slot alone.
+    pub(crate) fn cold_of(&self, slot: &Slot) -> Option<&Cold> {
+        match slot.cold.load(Relaxed) {
+            0 => None,
+            index => Some(self.cold.at(index)),
+        }
+    }
+
+    /// The callback has ended. A fallback stays readable until the slot serves another callback.
+    pub(crate) fn end_cold(&self, record: &Record, slot: &Slot) {
+        let Some(cold) = self.cold_of(slot) else {
+            return;
+        };
+        cold.free_name();
+        cold.on_error.store(ptr::null_mut(), Relaxed);
+        if cold.fallback.load(Relaxed) == 0 {
+            self.drop_cold(record, slot);
+        }
+    }
+
+    /// Frees the entry. The caller owns the slot alone.
+    #[cold]
+    pub(crate) fn drop_cold(&self, record: &Record, slot: &Slot) {
+        let index = slot.cold.load(Relaxed);
+        slot.cold.store(0, Relaxed);
+        let cold = self.cold.at(index);
+        cold.owner.store(0, Relaxed);
+        // ORDER[fallback] nobody's before it holds another's; partner: the fence in `fallback`.
+        fence(Release);
+        record.free_cold.push(&self.cold, index);
+    }
+
+    /// What `cbr_call_ptr` returns for a callback that cannot run: its fallback while that is known.
+    pub(crate) fn fallback(&self, handle: Handle) -> u64 {
+        let Some(slot) = self.slots.get(handle.index_as(Kind::Callback)) else {
+            return 0;
+        };
+        let Some(cold) = self.cold_of(slot) else {
+            return 0;
+        };
+        // ORDER[fallback] whose, what, still whose: a reader that saw the next owner's value sees
+        // that the owner has changed, too.
+        if cold.owner.load(Acquire) != handle.0 {
+            return 0;
+        }
+        let fallback = cold.fallback.load(Relaxed);
+        fence(Acquire);
+        if cold.owner.load(Relaxed) == handle.0 { fallback } else { 0 }
+    }
+
+    /// How a log line calls a callback that the caller keeps alive.
+    pub(crate) fn name_for_log(&self, handle: Handle) -> String {
+        let slot = self.slots.at(handle.index());
+        match self.cold_of(slot).map(Cold::name) {
+            None | Some("") => format!("{:#018x}", handle.0),
+            Some(name) => format!("'{name}' ({:#018x})", handle.0),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The end of a callback: destroy runs once, then the slot is free for the next generation.
+
+use super::Engine;
+use super::handle::Handle;
+use super::invoke;
+use super::record::{Frame, Record, Tag};
+use super::slot::{Mark, Phase, Slot, Word};
+use crate::platform::futex;
+use crate::sync::{AcqRel, Relaxed, Release, TotalOrder, light_barrier};
+
+impl Engine {
+    /// Nobody is inside: runs destroy, unless another thread has come first.
+    pub(crate) fn finalize(&self, record: &Record, slot: &Slot, handle: Handle) {
+        let revoked = Word::new(handle.generation(), Phase::Revoked);
+        let finalizing = Word::new(handle.generation(), Phase::Finalizing);
+        // AcqRel: one winner; acquires what registered, retained and released before.
+        if slot.word.compare_exchange(revoked.0, finalizing.0, AcqRel, Relaxed).is_err() {
+            return;
+        }
+        self.run_destroy(record, slot, handle);
+    }
+
+    /// The phase is FINALIZING, and by this thread.
+    pub(crate) fn run_destroy(&self, record: &Record, slot: &Slot, handle: Handle) {
+        // At the nesting limit destroy runs without a frame, invisible to deadlock detection only.
+        let frame = record.push_cold_destroy(handle);
+        let finalization = Finalization { engine: self, record, slot, handle, frame };
+        // Relaxed: published with LIVE, which the compare-exchange has acquired.
+        let destroy = slot.destroy.load(Relaxed);
+        invoke::destroy(destroy, slot.user_data.load(Relaxed));
+        drop(finalization);
+    }
+
+    /// Completes the finalization of the slot that `frame` names, whose destroy function was left by
+    /// a longjmp.
+    pub(crate) fn abandon_destroy(&self, record: &Record, frame: &Frame) {
+        let handle = frame.handle();
+        let slot = self.slots.at(handle.index());
+        drop(Finalization { engine: self, record, slot, handle, frame: Some(frame) });
+    }
+
+    /// Frees a slot that this thread owns alone, phase FINALIZING. False if its generations are used
+    /// up: such a slot is never handed out again.
+    pub(crate) fn free_slot(&self, record: &Record, slot: &Slot, index: u32) {
+        let generation = slot.peek().generation();
+        let next = generation.wrapping_add(1);
+        // The mark first: a guess of the next generation must not put its name where register will
+        // write. Relaxed: ordered by the exchange below.
+        slot.mark.store(Mark::free(next).0, Relaxed);
+        let free = Word::new(next, Phase::Free).0;
+        // ORDER[wait] the word, then the flag; partner: the waiter's flag, heavy barrier, then word.
+        // Release: the next owner of the slot, and waiters, see destroy done.
+        if record.leaves_by_exchange.get() {
+            slot.word.swap_sc(free);
+        } else {
+            slot.word.store(free, Release);
+            light_barrier();
+        }
+        if slot.waited_for.load_sc() != 0 {
+            slot.waited_for.swap_sc(0);
+            futex::wake_all(&slot.waited_for);
+        }
+        // Generation 0 is what a wrap would give, and in no handle.
+        if next != 0 {
+            record.free_slots.push(&self.slots, index);
+        }
+    }
+}
+
+impl Record {
+    fn push_cold_destroy(&self, handle: Handle) -> Option<&Frame> {
+        let frame = self.push_cold(Tag::DESTROY).ok()?;
+        // Relaxed: the note that a waiting destroy function publishes comes later, in the total order.
+        frame.cell.store(handle.0, Relaxed);
+        Some(frame)
+    }
+}
+
+/// A destroy function in progress. Dropped when it returns, or when an exception, pthread_exit or a
+/// cancellation passes through.
+struct Finalization<'a> {
+    engine: &'a Engine,
+    record: &'a Record,
+    slot: &'a Slot,
+    handle: Handle,
+    frame: Option<&'a Frame>,
+}
+
+impl Drop for Finalization<'_> {
+    fn drop(&mut self) {
+        let Self { engine, record, slot, handle, frame } = *self;
+        engine.end_cold(record, slot);
+        engine.free_slot(record, slot, handle.index());
+        if let Some(frame) = frame {
+            frame.tag.set(Tag::CALL);
+            frame.cell.store(0, Relaxed);
+            record.drop_hollow();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The heart: handles, references, in-flight protection, exactly-once destroy, waiting. Knows nothing
+//! of C; [`crate::ffi`] and [`crate::callback`] are its faces.
+//!
+//! [`handle`] names a [`slot`] in a [`slab`]; a thread's [`record`] says what it is [`inflight`] in;
+//! [`register`] begins a life, [`finalize`] ends it.
+
+mod cold;
+mod failure;
+mod finalize;
+mod handle;
+mod hold;
+mod inflight;
+pub(crate) mod invoke;
+mod pending;
+mod pin;
+mod record;
+mod register;
+pub(crate) mod signature;
+mod slab;
+mod slot;
+mod stack;
+#[cfg(not(loom))]
+mod threads;
+mod wait;
+
+pub(crate) use cold::{ColdParts, NAME_MAX};
+pub use handle::Handle;
+pub(crate) use handle::Kind;
+pub(crate) use pin::{Pin, Pinned};
+#[cfg(test)]
+pub(crate) use record::RUN;
+pub(crate) use record::Record;
+pub(crate) use register::Registration;
+#[cfg(not(loom))]
+pub(crate) use threads::{ENGINE, current, joined};
+pub(crate) use wait::Patience;
+
+use crate::error::Error;
+use crate::platform::membarrier::Barrier;
+use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+use record::Records;
+use slab::Slab;
+use slot::{Phase, Slot};
+use wait::DeadlockSearch;
+
+#[cfg(not(loom))]
+const FIRST_SLOT: u32 = 10;
+#[cfg(not(loom))]
+const FIRST_COLD: u32 = 6;
+#[cfg(loom)]
+const FIRST_SLOT: u32 = 2;
+#[cfg(loom)]
+const FIRST_COLD: u32 = 2;
+
+/// All state of the library. The process has one, models and tests make their own.
+pub(crate) struct Engine {
+    slots: Slab<Slot, FIRST_SLOT>,
+    cold: Slab<cold::Cold, FIRST_COLD>,
+    records: Records,
+    pub(crate) barrier: Barrier,
+    /// Generation of a slot's first object. Random, so that a handle of another process or an earlier
+    /// run does not validate.
+    first_generation: AtomicU32,
+    /// First of the slots that need another look, see [`pending`].
+    pending: AtomicU32,
+    /// When a slot was put there for the first time, the latest.
+    pending_since: AtomicU64,
+    deadlock_search: DeadlockSearch,
+    /// Calls and pins that a thread's end has released.
+    left_by_thread_end: AtomicU64,
+}
+
+impl Engine {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self {
+            slots: Slab::new(),
+            cold: Slab::new(),
+            records: Records::new(),
+            barrier: Barrier::new(),
+            first_generation: AtomicU32::new(1),
+            pending: AtomicU32::new(0),
+            pending_since: AtomicU64::new(0),
+            deadlock_search: DeadlockSearch::new(),
+            left_by_thread_end: AtomicU64::new(0),
+        }
+    }
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Slab::new(),
+            cold: Slab::new(),
+            records: Records::new(),
+            barrier: Barrier::new(),
+            first_generation: AtomicU32::new(1),
+            pending: AtomicU32::new(0),
+            pending_since: AtomicU64::new(0),
+            deadlock_search: DeadlockSearch::new(),
+            left_by_thread_end: AtomicU64::new(0),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn records(&self) -> &Records {
+        &self.records
+    }
+
+    #[cfg(test)]
+    pub(crate) fn begin_generations_at(&self, first: u32) {
+        self.first_generation.store(first, Relaxed);
+    }
+
+    fn first_generation(&self) -> u32 {
+        // Relaxed: set before the first record is handed out.
+        self.first_generation.load(Relaxed)
+    }
+
+    /// The slot that this handle names, if the handle is of this kind; whether the object is still
+    /// there is for the caller to check.
+    #[inline(always)]
+    fn resolve(&self, handle: Handle, kind: Kind) -> Result<&Slot, Error> {
+        match self.slots.get(handle.index_as(kind)) {
+            Some(slot) => Ok(slot),
+            None => Err(self.misnamed(handle, kind)),
+        }
+    }
+
+    /// Another kind's handle, or nobody's?
+    #[cold]
+    fn misnamed(&self, handle: Handle, kind: Kind) -> Error {
+        let is_live = self.slots.get(handle.index()).is_some_and(|slot| {
+            slot.peek().is(handle, Phase::Live)
+                && slot::Mark(slot.mark.load(Relaxed)).belongs_to(handle)
+        });
+        if is_live && !handle.has_kind(kind) { Error::Kind } else { Error::Stale }
+    }
+
+    /// Is a call through this handle possible now? Another thread may end it at any time.
+    pub(crate) fn is_live(&self, handle: Handle) -> bool {
+        self.resolve(handle, Kind::Callback).is_ok_and(|slot| slot.peek().is(handle, Phase::Live))
+    }
+}

@@ -1,0 +1,131 @@
+//! Pins: a stay that the host begins and ends itself. Entered ones are a frame of this thread, held
+//! ones a token ([`super::hold`]).
+
+use super::Engine;
+use super::handle::{Handle, INDEX_BITS, Kind};
+use super::record::{Record, Stay, Tag};
+use super::signature::Signature;
+use crate::error::{Error, Fault};
+use crate::platform;
+use crate::sync::Relaxed;
+
+/// What the host keeps of a pin. Copies are harmless: a second leave is refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pin {
+    /// Held: the token's handle. Entered: `tag:32 | 6:4 | frame:28`, the kind in a handle's place.
+    token: u64,
+    /// Entered: the record's id. Held: 0.
+    record: u64,
+}
+
+const ENTERED: u32 = 6;
+
+/// What a pin gives access to.
+pub(crate) struct Pinned {
+    pub(crate) function: *mut (),
+    pub(crate) user_data: *mut (),
+    pub(crate) pin: Pin,
+}
+
+impl Pin {
+    pub(crate) fn from_raw([token, record]: [u64; 2]) -> Self {
+        Self { token, record }
+    }
+
+    pub(crate) fn to_raw(self) -> [u64; 2] {
+        [self.token, self.record]
+    }
+}
+
+impl Engine {
+    /// Enters for as long as the pin lives. `signature` is what the host will call; none: unchecked.
+    #[inline(always)]
+    pub(crate) fn enter_pin(
+        &self,
+        record: &Record,
+        handle: Handle,
+        signature: Option<Signature>,
+    ) -> Result<Pinned, Fault> {
+        let stay = self.enter_checked(record, handle, signature)?;
+        let tag = record.next_pin();
+        stay.frame.tag.set(tag);
+        let token = u64::from(tag.number()) << 32
+            | u64::from(ENTERED << INDEX_BITS)
+            | record.index_of(stay.frame) as u64;
+        Ok(pinned(stay, Pin { token, record: record.id().into() }))
+    }
+
+    /// The same, to be left by any thread.
+    pub(crate) fn hold_pin(
+        &self,
+        record: &Record,
+        handle: Handle,
+        signature: Option<Signature>,
+    ) -> Result<Pinned, Fault> {
+        let stay = self.enter_checked(record, handle, signature)?;
+        let mut held = pinned(stay, Pin { token: 0, record: 0 });
+        held.pin.token = self.hold(stay)?.0;
+        Ok(held)
+    }
+
+    #[inline(always)]
+    fn enter_checked<'a>(
+        &'a self,
+        record: &'a Record,
+        handle: Handle,
+        signature: Option<Signature>,
+    ) -> Result<Stay<'a>, Fault> {
+        let stay = self.enter::<true>(record, handle)?;
+        // Relaxed: published with LIVE.
+        let have = stay.slot.signature.load(Relaxed);
+        match signature {
+            Some(Signature(want)) if want != have => {
+                self.leave(stay)?;
+                Err(record.fault(Error::Signature { have, want }))
+            }
+            _ => Ok(stay),
+        }
+    }
+
+    /// Ends a pin. The fault may be the callback's own, that it has failed: then the pin is ended.
+    #[inline(always)]
+    pub(crate) fn leave_pin(&self, record: &Record, pin: Pin) -> Result<(), Fault> {
+        if pin.token as u32 >> INDEX_BITS != ENTERED {
+            return if Handle(pin.token).has_kind(Kind::Hold) {
+                self.end_hold(record, Handle(pin.token)).map_err(|error| record.fault(error))
+            } else {
+                Err(record.fault(Error::Stale))
+            };
+        }
+        if pin.record != u64::from(record.id()) {
+            return Err(record.fault(self.of_another_thread(pin)));
+        }
+        let tag = Tag::from_number((pin.token >> 32) as u32);
+        let frame = record.frame(Handle(pin.token).index() as usize);
+        let Some(frame) = frame.filter(|frame| tag.is_pin() && frame.tag.get() == tag) else {
+            return Err(record.fault(Error::Stale));
+        };
+        frame.tag.set(Tag::CALL);
+        let slot = self.slots.at(frame.handle().index());
+        self.leave(Stay { record, frame, slot })
+    }
+
+    #[cold]
+    fn of_another_thread(&self, pin: Pin) -> Error {
+        let owner = u32::try_from(pin.record).ok().and_then(|id| self.records.by_id(id));
+        // Relaxed: for the words only.
+        match owner.map_or(0, |record| record.thread.load(Relaxed)) {
+            0 => Error::Stale,
+            owner => Error::Thread { owner, caller: platform::thread_id() },
+        }
+    }
+}
+
+fn pinned(stay: Stay<'_>, pin: Pin) -> Pinned {
+    // Relaxed: published with LIVE.
+    Pinned {
+        function: stay.slot.function.load(Relaxed),
+        user_data: stay.slot.user_data.load(Relaxed),
+        pin,
+    }
+}

@@ -1,0 +1,181 @@
+//! Birth, references and revocation of a callback.
+
+use super::cold::ColdParts;
+use super::handle::{Handle, Kind};
+use super::invoke::{AnyFn, DestroyFn};
+use super::record::Record;
+use super::signature::Signature;
+use super::slot::{MAX_REFERENCES, Mark, Phase, Slot, TYPED, Word};
+use super::{Engine, invoke};
+use crate::error::Error;
+use crate::sync::{AcqRel, Relaxed, Release, SeqCst, TotalOrder};
+use std::ffi::c_void;
+
+/// What a host registers.
+pub(crate) struct Registration<'a> {
+    pub(crate) function: AnyFn,
+    pub(crate) user_data: *mut c_void,
+    pub(crate) destroy: Option<DestroyFn>,
+    pub(crate) signature: Signature,
+    pub(crate) cold: ColdParts<'a>,
+}
+
+impl Engine {
+    /// Makes a callback with one reference.
+    #[inline(always)]
+    pub(crate) fn register(
+        &self,
+        record: &Record,
+        new: &Registration<'_>,
+    ) -> Result<Handle, Error> {
+        let cold = if new.cold.is_empty() { 0 } else { self.make_cold(record, &new.cold)? };
+        let index = match record.free_slots.pop(&self.slots, self.first_generation()) {
+            Ok(index) => index,
+            Err(error) => {
+                if cold != 0 {
+                    record.free_cold.push(&self.cold, cold);
+                }
+                return Err(error);
+            }
+        };
+        let slot = self.slots.at(index);
+        if slot.cold.load(Relaxed) != 0 {
+            self.drop_cold(record, slot);
+        }
+        let handle = Handle::new(slot.peek().generation(), Kind::Callback, index);
+        // Relaxed: all of it is published by LIVE.
+        slot.function.store(invoke::function_to_pointer(new.function), Relaxed);
+        slot.user_data.store(new.user_data.cast(), Relaxed);
+        slot.destroy.store(invoke::destroy_to_pointer(new.destroy), Relaxed);
+        slot.signature.store(new.signature.0, Relaxed);
+        if cold != 0 {
+            self.own_cold(slot, cold, handle);
+        }
+        let bits = if new.signature == Signature::DEFAULT { 0 } else { TYPED };
+        // ORDER[inflight] before LIVE; a caller changes a mark only when it finds this handle's in it,
+        // so this store wipes nobody's name away.
+        slot.mark.store(Mark::fresh(handle, bits).0, Relaxed);
+        // Release: partner: enter's load of the word.
+        slot.word.store(Word::new(handle.generation(), Phase::Live).0, Release);
+        Ok(handle)
+    }
+
+    /// One more reference.
+    #[inline(always)]
+    pub(crate) fn retain(&self, handle: Handle) -> Result<(), Error> {
+        let slot = self.resolve(handle, Kind::Callback)?;
+        let mut word = slot.peek();
+        loop {
+            if !word.is(handle, Phase::Live) {
+                return Err(Error::Stale);
+            }
+            if word.references() == MAX_REFERENCES {
+                return Err(Error::Limit("2^30 references to one callback"));
+            }
+            // AcqRel: partner: the release of the reference, before destroy.
+            match slot.word.compare_exchange_weak(word.0, word.retained().0, AcqRel, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(current) => word = Word(current),
+            }
+        }
+    }
+
+    /// One reference less; the last one revokes.
+    #[inline(always)]
+    pub(crate) fn release(&self, record: &Record, handle: Handle) -> Result<(), Error> {
+        let slot = self.resolve(handle, Kind::Callback)?;
+        let mut word = slot.peek();
+        loop {
+            if !word.is(handle, Phase::Live) {
+                return Err(Error::Stale);
+            }
+            if word.references() == 1 {
+                // A retain may come first, and then it is not the last one.
+                match self.end(record, slot, handle, word) {
+                    Ok(()) => return Ok(()),
+                    Err(current) => word = current,
+                }
+                continue;
+            }
+            // AcqRel: partner: whoever releases the last one and destroys.
+            match slot.word.compare_exchange_weak(word.0, word.released().0, AcqRel, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(current) => word = Word(current),
+            }
+        }
+    }
+
+    /// Ends the callback's life for everybody, whatever the count.
+    #[inline(always)]
+    pub(crate) fn unregister(&self, record: &Record, handle: Handle) -> Result<(), Error> {
+        let slot = self.resolve(handle, Kind::Callback)?;
+        let mut word = slot.peek();
+        while word.is(handle, Phase::Live) {
+            match self.end(record, slot, handle, word) {
+                Ok(()) => return Ok(()),
+                Err(current) => word = current,
+            }
+        }
+        Err(Error::Stale)
+    }
+
+    /// Ends the callback whose word is `word`: revokes and finalizes, or leaves the latter to whoever
+    /// is inside. Fails with the word if that has changed.
+    #[inline(always)]
+    fn end(&self, record: &Record, slot: &Slot, handle: Handle, word: Word) -> Result<(), Word> {
+        // A short cut, one exchange instead of two: nobody but us has called, so most likely nobody is
+        // inside. Relaxed: looked at again once no new call can start.
+        let mine = Mark(slot.mark.load(Relaxed)).is_mine(record.id());
+        if mine && !record.is_inside(handle) {
+            let finalizing = Word::new(handle.generation(), Phase::Finalizing);
+            // ORDER[inflight] as in `revoke_word`: what the mark says from here on is final.
+            slot.word.compare_exchange(word.0, finalizing.0, SeqCst, Relaxed).map_err(Word)?;
+            if Mark(slot.mark.load_sc()).is_mine(record.id()) && slot.holds.load_sc() == 0 {
+                self.run_destroy(record, slot, handle);
+            } else {
+                // Somebody called meanwhile. The word is ours: as if it were revoked only now. Who has
+                // left in between is outside, and who tries to enter backs out either way.
+                slot.word.swap_sc(Word::new(handle.generation(), Phase::Revoked).0);
+                self.quiesce(record, slot, handle);
+            }
+        } else {
+            self.revoke_word(slot, word)?;
+            self.quiesce(record, slot, handle);
+        }
+        if self.has_pending() {
+            self.drain_pending(record);
+        }
+        Ok(())
+    }
+
+    /// Live → revoked; stale if another thread was first.
+    pub(crate) fn revoke(&self, slot: &Slot, handle: Handle) -> Result<(), Error> {
+        let mut word = slot.peek();
+        loop {
+            if !word.is(handle, Phase::Live) {
+                return Err(Error::Stale);
+            }
+            match self.revoke_word(slot, word) {
+                Ok(()) => return Ok(()),
+                Err(current) => word = current,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn revoke_word(&self, slot: &Slot, word: Word) -> Result<(), Word> {
+        let revoked = Word::new(word.generation(), Phase::Revoked);
+        // ORDER[inflight] partner: enter's load of the word. (loom's fence follows with the load of the
+        // mark in `quiesce`.)
+        match slot.word.compare_exchange(word.0, revoked.0, SeqCst, Relaxed) {
+            Ok(_) => Ok(()),
+            Err(current) => Err(Word(current)),
+        }
+    }
+
+    /// How many references it has now.
+    pub(crate) fn references(&self, handle: Handle) -> Result<u32, Error> {
+        let word = self.resolve(handle, Kind::Callback)?.peek();
+        if word.is(handle, Phase::Live) { Ok(word.references()) } else { Err(Error::Stale) }
+    }
+}

@@ -1,0 +1,183 @@
+//! One cache line an object: everything that a call reads.
+
+use super::handle::{Handle, INDEX_BITS};
+use super::slab::Entry;
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Relaxed};
+
+/// The life of a slot: `Free → Live → Revoked → Finalizing → Free` of the next generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub(crate) enum Phase {
+    Free = 0,
+    Live = 1,
+    /// No new call starts; calls in flight finish.
+    Revoked = 2,
+    /// One thread, the winner of the compare-exchange, runs destroy.
+    Finalizing = 3,
+}
+
+const PHASE_SHIFT: u32 = 30;
+const REFERENCES_MASK: u64 = (1 << PHASE_SHIFT) - 1;
+/// More than this many references is refused.
+pub(crate) const MAX_REFERENCES: u32 = 1 << PHASE_SHIFT;
+
+/// The state word, `generation:32 | phase:2 | references - 1:30`: every transition is one
+/// compare-exchange of the whole, so a count and a phase can never disagree.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Word(pub(crate) u64);
+
+impl Word {
+    pub(crate) fn new(generation: u32, phase: Phase) -> Self {
+        Self(u64::from(generation) << 32 | (phase as u64) << PHASE_SHIFT)
+    }
+
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Is this `handle`'s generation in this phase? Whatever the count.
+    #[inline(always)]
+    pub(crate) fn is(self, handle: Handle, phase: Phase) -> bool {
+        self.0 >> PHASE_SHIFT == u64::from(handle.generation()) << 2 | phase as u64
+    }
+
+    /// How many references a live word counts.
+    pub(crate) fn references(self) -> u32 {
+        (self.0 & REFERENCES_MASK) as u32 + 1
+    }
+
+    pub(crate) fn retained(self) -> Self {
+        debug_assert!(self.references() < MAX_REFERENCES);
+        Self(self.0 + 1)
+    }
+
+    pub(crate) fn released(self) -> Self {
+        debug_assert!(self.references() > 1);
+        Self(self.0 - 1)
+    }
+}
+
+/// Says which threads have called this generation, so that ending a callback looks at those only:
+/// `generation:32 | kind:4 | typed:1 | special:1 | who:26`. Kind 0 is a free slot. `who` only ever
+/// changes nobody → one → many.
+///
+/// The two bits make the hot path's one comparison fail for whatever is not a plain call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark(pub(crate) u64);
+
+const WHO_BITS: u32 = INDEX_BITS - 2;
+/// More than one thread has called.
+pub(crate) const MANY: u32 = (1 << WHO_BITS) - 1;
+/// The callback has another signature than the default: `cbr_call` must not call it.
+pub(crate) const TYPED: u64 = 1 << (WHO_BITS + 1);
+/// Everything else that a plain call does not do. No feature sets it yet.
+pub(crate) const SPECIAL: u64 = 1 << WHO_BITS;
+
+impl Mark {
+    /// A free slot's: no call can take it for its own.
+    pub(crate) fn free(generation: u32) -> Self {
+        Self(u64::from(generation) << 32)
+    }
+
+    /// A new object's, called by nobody.
+    #[inline(always)]
+    pub(crate) fn fresh(handle: Handle, bits: u64) -> Self {
+        Self(handle.without_index() | bits)
+    }
+
+    /// The mark of a plain callback that `who` has called.
+    #[inline(always)]
+    pub(crate) fn plain(handle: Handle, who: u32) -> Self {
+        Self(handle.without_index() | u64::from(who))
+    }
+
+    /// Is it of the generation and kind of `handle`?
+    pub(crate) fn belongs_to(self, handle: Handle) -> bool {
+        self.0 >> INDEX_BITS == handle.0 >> INDEX_BITS
+    }
+
+    #[inline(always)]
+    pub(crate) fn ignoring(self, bits: u64) -> Self {
+        Self(self.0 & !bits)
+    }
+
+    pub(crate) fn has(self, bits: u64) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// 0: nobody.
+    pub(crate) fn who(self) -> u32 {
+        (self.0 & u64::from(MANY)) as u32
+    }
+
+    /// Has nobody called, or this thread alone?
+    #[inline(always)]
+    pub(crate) fn is_mine(self, id: u32) -> bool {
+        self.who() == 0 || self.who() == id
+    }
+
+    pub(crate) fn with_who(self, who: u32) -> Self {
+        Self(self.0 & !u64::from(MANY) | u64::from(who))
+    }
+}
+
+/// A slot. All fields are atomics, because a stale handle may lead a thread to a slot that is
+/// someone else's by now; what it then reads is never used before word and mark have been checked.
+#[repr(C, align(64))]
+pub(crate) struct Slot {
+    pub(crate) word: AtomicU64,
+    pub(crate) mark: AtomicU64,
+    pub(crate) function: AtomicPtr<()>,
+    pub(crate) user_data: AtomicPtr<()>,
+    pub(crate) destroy: AtomicPtr<()>,
+    /// Of a callback its signature; of a hold's token the handle that it holds; of a free slot the
+    /// link of the free list.
+    pub(crate) signature: AtomicU64,
+    /// Pins of `cbr_hold` that have not left.
+    pub(crate) holds: AtomicU32,
+    /// 1 while somebody may sleep until this slot's generation has moved on.
+    pub(crate) waited_for: AtomicU32,
+    /// Index of what calls do not need (engine/cold.rs); 0: nothing.
+    pub(crate) cold: AtomicU32,
+    /// Link of the list of slots that wait for another look (engine/pending.rs); 0: not in it.
+    pub(crate) pending: AtomicU32,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Slot>() == 64);
+
+impl Entry for Slot {
+    #[cfg(loom)]
+    fn new() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            mark: AtomicU64::new(0),
+            function: AtomicPtr::new(std::ptr::null_mut()),
+            user_data: AtomicPtr::new(std::ptr::null_mut()),
+            destroy: AtomicPtr::new(std::ptr::null_mut()),
+            signature: AtomicU64::new(0),
+            holds: AtomicU32::new(0),
+            waited_for: AtomicU32::new(0),
+            cold: AtomicU32::new(0),
+            pending: AtomicU32::new(0),
+        }
+    }
+
+    fn link(&self) -> &AtomicU64 {
+        &self.signature
+    }
+
+    fn first_use(&self, generation: u32) {
+        // Relaxed: whoever carved the slot owns it alone; register publishes it.
+        self.word.store(Word::new(generation, Phase::Free).0, Relaxed);
+        self.mark.store(Mark::free(generation).0, Relaxed);
+    }
+}
+
+impl Slot {
+    /// The word, for a decision that a compare-exchange or a later check will confirm.
+    pub(crate) fn peek(&self) -> Word {
+        // Relaxed: by contract above.
+        Word(self.word.load(Relaxed))
+    }
+}

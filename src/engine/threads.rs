@@ -1,0 +1,85 @@
+//! The process's engine, and each thread's way to its record.
+
+use super::Engine;
+use super::record::Record;
+use crate::error::Error;
+use crate::platform::{fork, random, tls};
+use crate::sync::Relaxed;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+
+/// The one of this process.
+pub(crate) static ENGINE: Engine = Engine::new();
+
+/// Tells of the ends of threads. Set once the engine has started.
+static THREAD_END: OnceLock<tls::ThreadEnd> = OnceLock::new();
+
+/// This thread's record, if it has one.
+#[inline(always)]
+pub(crate) fn current() -> Option<&'static Record> {
+    let record = tls::get()?;
+    // SAFETY: `join` set it to a record of ENGINE, which is never freed, and `at_thread_end` clears
+    // it before the record can belong to another thread.
+    Some(unsafe { record.cast::<Record>().as_ref() })
+}
+
+/// This thread's record; made on the thread's first use of the library.
+pub(crate) fn joined() -> Result<&'static Record, Error> {
+    match current() {
+        Some(record) => Ok(record),
+        None => join(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn join() -> Result<&'static Record, Error> {
+    let thread_end = match THREAD_END.get() {
+        Some(thread_end) => *thread_end,
+        None => start()?,
+    };
+    let record = ENGINE.records.acquire(ENGINE.barrier.is_exchange())?;
+    if let Err(errno) = thread_end.set(NonNull::from(record).cast()) {
+        ENGINE.records.release(record);
+        return Err(Error::System { what: "pthread_setspecific", errno });
+    }
+    if ENGINE.has_pending() {
+        ENGINE.drain_pending(record);
+    }
+    Ok(record)
+}
+
+/// The first use in the process. What fails here is tried again at the next use.
+fn start() -> Result<tls::ThreadEnd, Error> {
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = STARTING.lock();
+    if let Some(thread_end) = THREAD_END.get() {
+        return Ok(*thread_end);
+    }
+    fork::at_fork_in_child(in_forked_child)
+        .map_err(|errno| Error::System { what: "pthread_atfork", errno })?;
+    let thread_end = tls::ThreadEnd::new(at_thread_end)
+        .map_err(|errno| Error::System { what: "pthread_key_create", errno })?;
+    ENGINE.barrier.choose();
+    // 1 to 2^31: at least 2^31 generations are left to every slot.
+    ENGINE.first_generation.store((random::u32() >> 1) + 1, Relaxed);
+    if std::env::var_os("CALLBRIDGE_LOG").is_some() {
+        // A Rust host that links the crate may have a logger of its own: that one stays.
+        let _ = env_logger::Builder::from_env("CALLBRIDGE_LOG").try_init();
+    }
+    Ok(*THREAD_END.get_or_init(|| thread_end))
+}
+
+unsafe extern "C" fn at_thread_end(record: *mut c_void) {
+    // SAFETY: the key's value is what `join` has set on this thread.
+    let record = unsafe { &*record.cast::<Record>() };
+    ENGINE.end_thread(record);
+    // Only now: what runs above is still this thread's. A later destructor that calls us joins anew.
+    tls::clear();
+}
+
+unsafe extern "C" fn in_forked_child() {
+    ENGINE.after_fork_in_child(current());
+}

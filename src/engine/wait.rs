@@ -1,0 +1,226 @@
+//! Waiting for a callback's end, and finding out that it would be for ever.
+//!
+//! A waiter publishes a note of what it waits for, then follows "is waited for by me → is inside it
+//! → waits for → is inside it …". The last thread to close a cycle has published its note after all
+//! the others, and so sees them all.
+
+use super::Engine;
+use super::handle::{Handle, Kind};
+use super::record::Record;
+use super::slot::{Phase, Slot};
+use crate::error::Error;
+use crate::platform::futex;
+use crate::platform::membarrier::Heavy;
+use crate::sync::{AcqRel, Acquire, AtomicU32, Relaxed, Release, TotalOrder, spin_hint};
+use std::time::{Duration, Instant};
+
+/// How often a waiter looks again when leaves cannot be relied upon (engine/pending.rs).
+const POLL: Duration = Duration::from_millis(1);
+
+/// How long to wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    None,
+    Until(Instant),
+    Forever,
+}
+
+impl Patience {
+    /// From now on; a time that the clock cannot count is for ever.
+    pub(crate) fn lasting(duration: Duration) -> Self {
+        if duration.is_zero() {
+            return Self::None;
+        }
+        Instant::now().checked_add(duration).map_or(Self::Forever, Self::Until)
+    }
+
+    fn is_over(self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Until(deadline) => Instant::now() >= deadline,
+            Self::Forever => false,
+        }
+    }
+
+    /// When to look again at the latest.
+    fn next_look(self, soon: bool) -> Option<Instant> {
+        let poll = soon.then(|| Instant::now() + POLL);
+        match self {
+            Self::Until(deadline) => Some(poll.map_or(deadline, |poll| poll.min(deadline))),
+            _ => poll,
+        }
+    }
+}
+
+impl Engine {
+    /// Revokes, and returns when destroy has run.
+    pub(crate) fn unregister_wait(
+        &self,
+        record: &Record,
+        handle: Handle,
+        patience: Patience,
+    ) -> Result<(), Error> {
+        let slot = self.resolve(handle, Kind::Callback)?;
+        // A callback that somebody else has revoked is waited for like our own.
+        if self.revoke(slot, handle).is_err() && !is_ending(slot, handle) {
+            return Err(Error::Stale);
+        }
+        self.quiesce(record, slot, handle);
+        if !is_ending(slot, handle) {
+            return Ok(());
+        }
+        if record.is_inside(handle) {
+            return Err(Error::Deadlock);
+        }
+        let note = Note::publish(record, handle);
+        if self.would_deadlock(record, handle) {
+            return Err(Error::Deadlock);
+        }
+        let result = self.sleep_until_ended(record, slot, handle, patience);
+        drop(note);
+        result
+    }
+
+    fn sleep_until_ended(
+        &self,
+        record: &Record,
+        slot: &Slot,
+        handle: Handle,
+        patience: Patience,
+    ) -> Result<(), Error> {
+        loop {
+            // ORDER[wait] the flag, the heavy barrier, then the word; partner: `free_slot`, the word,
+            // the light barrier, then the flag.
+            slot.waited_for.swap_sc(1);
+            let certain = self.barrier.heavy() != Heavy::Refused;
+            if !is_ending(slot, handle) {
+                return Ok(());
+            }
+            if patience.is_over() {
+                return Err(Error::Timeout);
+            }
+            let pending = self.has_pending();
+            futex::wait(&slot.waited_for, 1, patience.next_look(pending || !certain));
+            if pending {
+                self.drain_pending(record);
+            }
+        }
+    }
+
+    /// Is this thread inside something that a thread inside `handle` waits for, however indirectly?
+    fn would_deadlock(&self, me: &Record, handle: Handle) -> bool {
+        let search = self.deadlock_search.begin();
+        me.visited.store(search.number, Relaxed);
+        let mut sought = handle;
+        // A list through the records themselves: nothing to allocate, whatever the number of threads.
+        let mut to_visit = 0;
+        loop {
+            // The list is of threads that wait for something: the threads inside that are next.
+            for other in self.records.iter() {
+                if other.visited.load(Relaxed) == search.number {
+                    continue;
+                }
+                // ORDER[deadlock] the note, the cells, the note again: the same epoch and the same
+                // note say that the thread was waiting, and so inside these cells, all the while.
+                let epoch = other.epoch.load_sc();
+                let waits_for = other.waits_for.load_sc();
+                if waits_for == 0 || !other.holds(sought) {
+                    continue;
+                }
+                if other.waits_for.load_sc() != waits_for || other.epoch.load_sc() != epoch {
+                    continue;
+                }
+                if me.is_inside(Handle(waits_for)) {
+                    return true;
+                }
+                other.visited.store(search.number, Relaxed);
+                other.visit_next.store(to_visit, Relaxed);
+                to_visit = other.id();
+            }
+            let Some(next) = self.records.by_id(to_visit) else {
+                return false;
+            };
+            to_visit = next.visit_next.load(Relaxed);
+            sought = Handle(next.waits_for.load_sc());
+        }
+    }
+}
+
+/// Is it revoked, and destroy has not returned?
+fn is_ending(slot: &Slot, handle: Handle) -> bool {
+    let word = super::slot::Word(slot.word.load_sc());
+    word.is(handle, Phase::Revoked) || word.is(handle, Phase::Finalizing)
+}
+
+/// What this thread waits for, for others to see.
+struct Note<'a> {
+    record: &'a Record,
+    /// Of the wait around this one: a destroy function may wait in a thread that waits.
+    around: u64,
+}
+
+impl<'a> Note<'a> {
+    fn publish(record: &'a Record, handle: Handle) -> Self {
+        // Relaxed: the owner reads what it wrote.
+        let around = record.waits_for.load(Relaxed);
+        // Relaxed: readers see a new epoch at the latest with the exchange.
+        record.epoch.store(record.epoch.load(Relaxed) + 1, Release);
+        // ORDER[deadlock] before the search; partner: the search of the thread that waits for us.
+        record.waits_for.swap_sc(handle.0);
+        Self { record, around }
+    }
+}
+
+impl Drop for Note<'_> {
+    fn drop(&mut self) {
+        // Release: cells that change from here on are seen with the note gone.
+        self.record.waits_for.store(self.around, Release);
+        self.record.epoch.store(self.record.epoch.load(Relaxed) + 1, Release);
+    }
+}
+
+/// One search at a time: it uses fields of the records. Held for a look at every record, never while
+/// host code runs.
+pub(crate) struct DeadlockSearch {
+    busy: AtomicU32,
+    number: std::cell::Cell<u64>,
+}
+
+// SAFETY: `number` is touched by the holder of `busy` alone.
+unsafe impl Sync for DeadlockSearch {}
+
+struct Search<'a> {
+    lock: &'a DeadlockSearch,
+    number: u64,
+}
+
+impl DeadlockSearch {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self { busy: AtomicU32::new(0), number: std::cell::Cell::new(0) }
+    }
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self { busy: AtomicU32::new(0), number: std::cell::Cell::new(0) }
+    }
+
+    fn begin(&self) -> Search<'_> {
+        // AcqRel: acquire, partner: the store in `drop`.
+        while self.busy.compare_exchange(0, 1, AcqRel, Acquire).is_err() {
+            spin_hint();
+        }
+        self.number.set(self.number.get() + 1);
+        Search { lock: self, number: self.number.get() }
+    }
+
+    /// In the child of a fork: whoever searched does not exist.
+    pub(crate) fn reset(&self) {
+        self.busy.store(0, Relaxed);
+    }
+}
+
+impl Drop for Search<'_> {
+    fn drop(&mut self) {
+        self.lock.busy.store(0, Release);
+    }
+}

@@ -1,0 +1,115 @@
+//! The C surface: convert, call the engine once, map the status. One file a header section. The doc
+//! comments become the header's, which is the reference.
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the comments are for C: pointers are valid for what the comment says of them"
+)]
+
+// In the order of the header.
+mod status;
+
+mod signature;
+
+mod callback;
+
+mod call;
+
+pub use self::{call::*, callback::*, signature::*, status::*};
+
+use crate::engine::{self, Handle, Record};
+use crate::error::{Error, Fault};
+use std::ffi::{CStr, c_char};
+use std::fmt;
+
+/// Remembers the failure for `cbr_last_error`, and gives its number.
+#[cold]
+#[inline(never)]
+fn failed(function: &'static str, handle: u64, error: Error) -> cbr_status {
+    if let Ok(record) = engine::joined() {
+        record.last_error.set(function, Handle(handle), error);
+    }
+    status::number(error)
+}
+
+#[inline(always)]
+fn report(function: &'static str, handle: u64, result: Result<(), Error>) -> cbr_status {
+    match result {
+        Ok(()) => CBR_OK,
+        Err(error) => failed(function, handle, error),
+    }
+}
+
+/// The same for a hot function's fault.
+#[cold]
+#[inline(never)]
+fn faulted(function: &'static str, handle: u64, record: &Record, fault: Fault) -> cbr_status {
+    failed(function, handle, record.explain(fault))
+}
+
+/// Runs `body` with the calling thread's record.
+fn with_record<T>(body: impl FnOnce(&'static Record) -> Result<T, Error>) -> Result<T, Error> {
+    body(engine::joined()?)
+}
+
+/// The thread's first use of the library: makes its record, then does `again` what found none.
+#[cold]
+#[inline(never)]
+fn first_use(
+    function: &'static str,
+    handle: u64,
+    again: impl FnOnce() -> cbr_status,
+) -> cbr_status {
+    match engine::joined() {
+        Ok(_) => again(),
+        Err(error) => failed(function, handle, error),
+    }
+}
+
+/// A C string as UTF-8.
+///
+/// # Safety
+/// `text` is NULL or a NUL-terminated string that outlives the use.
+unsafe fn utf8<'a>(text: *const c_char, what: &'static str) -> Result<Option<&'a str>, Error> {
+    if text.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_str().map(Some).map_err(|_| Error::Invalid(what))
+}
+
+/// A C buffer that text is written to like snprintf does: cut, NUL-terminated, and the whole length
+/// counted.
+struct Buffer {
+    at: *mut u8,
+    room: usize,
+    len: usize,
+}
+
+impl Buffer {
+    /// # Safety
+    /// `buf` has room for `len` bytes, or is NULL.
+    unsafe fn new(buf: *mut c_char, len: usize) -> Self {
+        Self { at: buf.cast(), room: if buf.is_null() { 0 } else { len }, len: 0 }
+    }
+
+    /// Ends the text; the length it needed without the NUL.
+    fn finish(self) -> usize {
+        if self.room > 0 {
+            // SAFETY: inside the buffer.
+            unsafe { *self.at.add(self.len.min(self.room - 1)) = 0 };
+        }
+        self.len
+    }
+}
+
+impl fmt::Write for Buffer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let place = self.len.min(self.room);
+        let fits = text.len().min((self.room - place).saturating_sub(1));
+        // SAFETY: `place + fits < room`, or nothing is written.
+        unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), self.at.wrapping_add(place), fits) };
+        self.len += text.len();
+        Ok(())
+    }
+}

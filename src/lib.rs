@@ -1,0 +1,29 @@
+//! Safe, almost free callbacks across languages: reference-counted handles behind a C ABI.
+//!
+//! C programs use `include/callbridge.h`; Rust programs use [`Callback`].
+//!
+//! Layers, each knowing only those below:
+//!
+//! ```text
+//! ffi/        the C surface, one file a header section      callback.rs   the Rust surface
+//! engine/     handles, slots, in-flight protection, finalization, waiting
+//! platform/   the operating system       sync.rs  atomics       error.rs  what can go wrong
+//! ```
+
+#[cfg(not(loom))]
+mod callback;
+mod engine;
+mod error;
+#[cfg(not(loom))]
+mod ffi;
+mod platform;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+#[cfg(not(loom))]
+pub use callback::{Call, Callback};
+pub use engine::Handle;
+pub use error::Error;
+#[cfg(not(loom))]
+pub use ffi::*;

@@ -1,0 +1,102 @@
+//! The expensive half of the asymmetric barrier: a full fence in every running thread of the
+//! process, so that `leave` gets by with a plain store (membarrier(2), PRIVATE_EXPEDITED; the idea
+//! is folly's AsymmetricThreadFence).
+
+use crate::sync::{AtomicU32, Relaxed};
+
+/// How this process orders a leave against a revoke.
+pub(crate) struct Barrier(AtomicU32);
+
+/// Leaves are plain stores; who needs more calls membarrier.
+const MEMBARRIER: u32 = 0;
+/// Leaves are exchanges.
+const EXCHANGE: u32 = 1;
+/// Leaves are plain stores, and the kernel refuses what it had agreed to.
+const REFUSED: u32 = 2;
+
+/// What came of a heavy barrier.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Heavy {
+    /// Every other thread has passed a full fence since the call began.
+    Done,
+    /// There is none: every leave is an exchange, which makes it needless.
+    Needless,
+    /// The kernel refused although it had agreed at the start.
+    Refused,
+}
+
+impl Barrier {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU32::new(MEMBARRIER))
+    }
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(MEMBARRIER))
+    }
+
+    /// Chooses once, before the first thread enters. `CALLBRIDGE_MEMBARRIER=0` forces the exchange.
+    pub(crate) fn choose(&self) {
+        let forbidden = std::env::var_os("CALLBRIDGE_MEMBARRIER").is_some_and(|value| value == "0");
+        if forbidden || !sys::register() {
+            self.use_exchange();
+        }
+    }
+
+    /// Every thread leaves by exchange. Only before the first record is handed out.
+    pub(crate) fn use_exchange(&self) {
+        // Relaxed: published with the first record.
+        self.0.store(EXCHANGE, Relaxed);
+    }
+
+    pub(crate) fn is_exchange(&self) -> bool {
+        // Relaxed: does not change once there are records.
+        self.0.load(Relaxed) == EXCHANGE
+    }
+
+    pub(crate) fn heavy(&self) -> Heavy {
+        // Relaxed: who sees an old value asks the kernel itself.
+        match self.0.load(Relaxed) {
+            EXCHANGE => Heavy::Needless,
+            MEMBARRIER if sys::heavy() => Heavy::Done,
+            _ => {
+                // For good, so that all decide alike: threads go on leaving by plain stores, and
+                // whoever meets one inside leaves the slot to engine/pending.rs.
+                self.0.store(REFUSED, Relaxed);
+                Heavy::Refused
+            }
+        }
+    }
+}
+
+#[cfg(not(any(loom, miri)))]
+pub(crate) mod sys {
+    const CMD_PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
+    const CMD_REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: membarrier takes integers only.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    /// Announces the use; false when kernel or seccomp filter refuse.
+    pub(crate) fn register() -> bool {
+        membarrier(CMD_REGISTER_PRIVATE_EXPEDITED) && heavy()
+    }
+
+    pub(super) fn heavy() -> bool {
+        membarrier(CMD_PRIVATE_EXPEDITED)
+    }
+}
+
+#[cfg(any(loom, miri))]
+pub(crate) mod sys {
+    pub(crate) fn register() -> bool {
+        cfg!(loom)
+    }
+
+    pub(super) fn heavy() -> bool {
+        crate::sync::fence(crate::sync::SeqCst);
+        true
+    }
+}

@@ -1,0 +1,18 @@
+//! The operating system, one door a file. Nothing here knows what a callback is.
+
+pub(crate) mod clock;
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod membarrier;
+pub(crate) mod pages;
+pub(crate) mod random;
+pub(crate) mod tls;
+
+/// The thread's number as debuggers and `/proc` show it.
+pub(crate) fn thread_id() -> u32 {
+    #[cfg(any(loom, miri))]
+    return 0;
+    // SAFETY: gettid has no preconditions.
+    #[cfg(not(any(loom, miri)))]
+    return unsafe { libc::syscall(libc::SYS_gettid) } as u32;
+}

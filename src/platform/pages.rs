@@ -1,0 +1,65 @@
+//! Zeroed memory that is never moved, and whose pages cost nothing until they are touched.
+
+/// Reserves `count` zeroed `T`s, or `None` when memory is out.
+///
+/// # Safety
+/// All bytes zero must be a valid `T`.
+#[cfg(not(any(loom, miri)))]
+pub(crate) unsafe fn alloc_zeroed<T>(count: usize) -> Option<std::ptr::NonNull<T>> {
+    const HUGE_PAGE: usize = 2 << 20;
+    let bytes = count.checked_mul(size_of::<T>())?;
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return None;
+    }
+    if bytes >= HUGE_PAGE {
+        // Large tables are read in random order: fewer TLB misses. Advice only, so a refusal is fine.
+        // SAFETY: the range is the mapping made above.
+        unsafe { libc::madvise(address, bytes, libc::MADV_HUGEPAGE) };
+    }
+    std::ptr::NonNull::new(address.cast())
+}
+
+/// Gives back what [`alloc_zeroed`] returned.
+///
+/// # Safety
+/// `memory` came from `alloc_zeroed` with the same `count`, and nobody uses it any more.
+#[cfg(not(any(loom, miri)))]
+pub(crate) unsafe fn free<T>(memory: std::ptr::NonNull<T>, count: usize) {
+    // SAFETY: the caller's promise: exactly this mapping, unused.
+    unsafe { libc::munmap(memory.as_ptr().cast(), count * size_of::<T>()) };
+}
+
+// Miri and loom: the heap, so that leaks and provenance are seen.
+
+/// See the other one.
+///
+/// # Safety
+/// As there.
+#[cfg(any(loom, miri))]
+pub(crate) unsafe fn alloc_zeroed<T>(count: usize) -> Option<std::ptr::NonNull<T>> {
+    let layout = std::alloc::Layout::array::<T>(count).ok()?;
+    // SAFETY: callers ask for one element or more of a sized type.
+    std::ptr::NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }.cast())
+}
+
+/// See the other one.
+///
+/// # Safety
+/// As there.
+#[cfg(any(loom, miri))]
+pub(crate) unsafe fn free<T>(memory: std::ptr::NonNull<T>, count: usize) {
+    let layout = std::alloc::Layout::array::<T>(count).expect("it was allocated with this layout");
+    // SAFETY: the caller's promise.
+    unsafe { std::alloc::dealloc(memory.as_ptr().cast(), layout) };
+}

@@ -1,0 +1,97 @@
+//! The one door to atomics: std's, or loom's under `--cfg loom`.
+//!
+//! The in-flight protocol needs one total order over some accesses of different variables (store
+//! buffering). Those go through the `*_sc` methods, so that each can be found, and so that loom,
+//! which treats a SeqCst access as acquire/release, gets the fences that it does understand.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{
+    AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{
+    AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+
+/// Accesses that take part in the single total order.
+pub(crate) trait TotalOrder {
+    type Value;
+    fn load_sc(&self) -> Self::Value;
+    fn swap_sc(&self, value: Self::Value) -> Self::Value;
+    /// Failure orders like [`TotalOrder::load_sc`].
+    fn cas_sc(&self, old: Self::Value, new: Self::Value) -> Result<Self::Value, Self::Value>;
+}
+
+macro_rules! total_order {
+    ($atomic:ty, $value:ty) => {
+        impl TotalOrder for $atomic {
+            type Value = $value;
+            #[inline(always)]
+            fn load_sc(&self) -> $value {
+                loom_fence();
+                let value = self.load(SeqCst);
+                loom_fence();
+                value
+            }
+            #[inline(always)]
+            fn swap_sc(&self, value: $value) -> $value {
+                loom_fence();
+                let old = self.swap(value, SeqCst);
+                loom_fence();
+                old
+            }
+            #[inline(always)]
+            fn cas_sc(&self, old: $value, new: $value) -> Result<$value, $value> {
+                loom_fence();
+                let result = self.compare_exchange(old, new, SeqCst, SeqCst);
+                loom_fence();
+                result
+            }
+        }
+    };
+}
+total_order!(AtomicU32, u32);
+total_order!(AtomicU64, u64);
+
+#[inline(always)]
+fn loom_fence() {
+    #[cfg(loom)]
+    fence(SeqCst);
+}
+
+/// The cheap half of the asymmetric barrier: keeps the compiler from moving the load of the word
+/// above the clearing of the cell. The processor is held to it by [`crate::platform::membarrier`].
+///
+/// loom cannot see a membarrier, so there it is a real fence (the protocol explorer in
+/// `tests/protocol` models the barrier itself). ThreadSanitizer needs nothing here: it checks that
+/// data is handed over, and every hand-over of this library is a release store or read-modify-write
+/// that an acquire load reads (the cell's clearing by the scan, LIVE by enter, FINALIZING by its
+/// winner); the fences only decide who finalizes.
+#[inline(always)]
+pub(crate) fn light_barrier() {
+    #[cfg(not(loom))]
+    std::sync::atomic::compiler_fence(SeqCst);
+    #[cfg(loom)]
+    fence(SeqCst);
+}
+
+/// What waits give the processor between two looks.
+pub(crate) fn spin_hint() {
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+/// A subtraction that takes part in the total order.
+pub(crate) fn fetch_sub_sc(atomic: &AtomicU32, value: u32) -> u32 {
+    loom_fence();
+    let old = atomic.fetch_sub(value, SeqCst);
+    loom_fence();
+    old
+}

@@ -1,0 +1,15 @@
+//! Races, each a test body of two or three threads and few steps. Built with `--cfg loom` a body is
+//! explored in every interleaving; built plainly the same body runs many times with real threads.
+
+mod world;
+
+mod model_inflight;
+mod model_mark;
+mod model_references;
+mod model_reuse;
+mod model_wait;
+
+#[cfg(not(loom))]
+mod generations;
+#[cfg(not(loom))]
+mod header;

@@ -1,0 +1,236 @@
+//! What every race needs: an engine of its own, threads, and a callback that notices when it is
+//! called after its end or destroyed at the wrong time.
+
+use crate::engine::invoke::{self, AnyFn, CallbackFn};
+use crate::engine::signature::Signature;
+use crate::engine::{ColdParts, Engine, Handle, Record, Registration};
+use crate::error::Error;
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::null_mut;
+
+#[cfg(loom)]
+pub(super) use loom::{
+    cell::UnsafeCell,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    thread, thread_local,
+};
+#[cfg(not(loom))]
+pub(super) use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+/// How leaves are ordered against revokes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    Membarrier,
+    Exchange,
+}
+
+/// Runs the body in every interleaving, or often, in both modes.
+pub(super) fn explore(body: fn(Mode)) {
+    for mode in [Mode::Membarrier, Mode::Exchange] {
+        explore_in(mode, body);
+    }
+}
+
+#[cfg(loom)]
+pub(super) fn explore_in(mode: Mode, body: fn(Mode)) {
+    loom::model(move || body(mode));
+}
+
+#[cfg(not(loom))]
+pub(super) fn explore_in(mode: Mode, body: fn(Mode)) {
+    // Percent of the usual number of rounds; sanitizers and Miri take less.
+    let scale = std::env::var("CALLBRIDGE_TEST_SCALE").ok().and_then(|scale| scale.parse().ok());
+    let rounds = if cfg!(miri) { 20 } else { 20 * scale.unwrap_or(100u32) };
+    for _ in 0..rounds.max(1) {
+        body(mode);
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Record> = Cell::new(std::ptr::null());
+}
+
+/// An engine that lives for one run of a body.
+#[derive(Clone)]
+pub(super) struct World(Arc<Engine>);
+
+impl World {
+    pub(super) fn new(mode: Mode) -> Self {
+        let engine = Engine::new();
+        match mode {
+            Mode::Membarrier => assert!(crate::platform::membarrier::sys::register() || cfg!(miri)),
+            Mode::Exchange => engine.barrier.use_exchange(),
+        }
+        if cfg!(miri) {
+            engine.barrier.use_exchange();
+        }
+        Self(Arc::new(engine))
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.0
+    }
+
+    /// A record, as a thread of its own has it. Whoever gets it is its owner.
+    pub(super) fn record(&self) -> &Record {
+        let record = self.0.records().acquire(self.0.barrier.is_exchange()).expect("memory");
+        CURRENT.with(|current| current.set(record));
+        record
+    }
+
+    /// The record that this thread has asked for last.
+    pub(super) fn current_record(&self) -> &Record {
+        // SAFETY: set in `record`; a record lives as long as its engine.
+        unsafe { &*CURRENT.with(Cell::get) }
+    }
+
+    /// Runs `body` on a thread with a record of its own.
+    pub(super) fn spawn(
+        &self,
+        body: impl FnOnce(&World, &Record) + Send + 'static,
+    ) -> thread::JoinHandle<()> {
+        let world = self.clone();
+        thread::spawn(move || {
+            let record = world.record();
+            body(&world, record);
+            world.engine().end_thread(record);
+        })
+    }
+
+    /// Runs `body` on a thread that is biased towards `handle`, which it has called before.
+    pub(super) fn spawn_biased(
+        &self,
+        handle: Handle,
+        body: impl FnOnce(&World, &Record) + Send + 'static,
+    ) -> thread::JoinHandle<()> {
+        struct Given(*const Record);
+        // SAFETY: this thread does not use the record any more once it has given it away.
+        unsafe impl Send for Given {}
+        let record = self.record();
+        for _ in 0..=crate::engine::RUN + 1 {
+            self.call(record, handle).expect("live");
+        }
+        let given = Given(record);
+        let world = self.clone();
+        thread::spawn(move || {
+            let given = given;
+            // SAFETY: a record lives as long as its engine, which `world` keeps.
+            let record = unsafe { &*given.0 };
+            CURRENT.with(|current| current.set(record));
+            body(&world, record);
+            world.engine().end_thread(record);
+        })
+    }
+
+    pub(super) fn register(&self, record: &Record, subject: &Subject) -> Handle {
+        let new = Registration {
+            // SAFETY: cast back before it is called.
+            function: unsafe { std::mem::transmute::<CallbackFn, AnyFn>(touch) },
+            user_data: std::ptr::from_ref(subject).cast_mut().cast(),
+            destroy: Some(destroy),
+            signature: Signature::DEFAULT,
+            cold: ColdParts::default(),
+        };
+        self.0.register(record, &new).expect("memory")
+    }
+
+    /// Registers a callback that only its destroy function makes interesting.
+    pub(super) fn register_with<T>(
+        &self,
+        record: &Record,
+        user_data: *const T,
+        destroy: unsafe extern "C-unwind" fn(*mut c_void),
+    ) -> Handle {
+        let new = Registration {
+            // SAFETY: never called.
+            function: unsafe { std::mem::transmute::<CallbackFn, AnyFn>(touch) },
+            user_data: user_data.cast_mut().cast(),
+            destroy: Some(destroy),
+            signature: Signature::DEFAULT,
+            cold: ColdParts::default(),
+        };
+        self.0.register(record, &new).expect("memory")
+    }
+
+    /// Calls, and gives the subject's number.
+    pub(super) fn call(&self, record: &Record, handle: Handle) -> Result<isize, Error> {
+        invoke::call(&self.0, record, handle, null_mut()).map_err(|fault| record.explain(fault))
+    }
+
+    /// A call that may find the callback gone, but nothing else.
+    pub(super) fn try_call(&self, record: &Record, handle: Handle) {
+        if let Err(error) = self.call(record, handle) {
+            assert_eq!(error, Error::Stale);
+        }
+    }
+}
+
+/// A callback's data. The cell stands for what the host's function reads and its destroy frees: loom
+/// reports every access that is not ordered, and so does ThreadSanitizer.
+pub(super) struct Subject {
+    pub(super) number: isize,
+    #[cfg(loom)]
+    data: UnsafeCell<bool>,
+    #[cfg(not(loom))]
+    data: std::cell::UnsafeCell<bool>,
+    destroyed: AtomicU32,
+}
+
+// SAFETY: that `data` is never accessed by two threads at once is what the races check.
+unsafe impl Sync for Subject {}
+// SAFETY: as above.
+unsafe impl Send for Subject {}
+
+impl Subject {
+    /// Leaked under loom, where the engine of the next run has other subjects; freed by nobody.
+    pub(super) fn new(number: isize) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            #[cfg(loom)]
+            data: UnsafeCell::new(true),
+            #[cfg(not(loom))]
+            data: std::cell::UnsafeCell::new(true),
+            destroyed: AtomicU32::new(0),
+        })
+    }
+
+    pub(super) fn destroyed(&self) -> u32 {
+        self.destroyed.load(Ordering::Acquire)
+    }
+}
+
+unsafe extern "C-unwind" fn touch(user_data: *mut c_void, _arg: *mut c_void) -> isize {
+    // SAFETY: the races keep their subjects until all threads have joined.
+    let subject = unsafe { &*user_data.cast::<Subject>() };
+    #[cfg(loom)]
+    // SAFETY: loom checks the access.
+    subject.data.with(|alive| assert!(unsafe { *alive }, "called after destroy"));
+    #[cfg(not(loom))]
+    // SAFETY: destroy is the only writer, and must not run now: that is the test.
+    assert!(unsafe { *subject.data.get() }, "called after destroy");
+    subject.number
+}
+
+unsafe extern "C-unwind" fn destroy(user_data: *mut c_void) {
+    // SAFETY: as in `touch`.
+    let subject = unsafe { &*user_data.cast::<Subject>() };
+    #[cfg(loom)]
+    // SAFETY: loom checks the access.
+    subject.data.with_mut(|alive| unsafe { *alive = false });
+    #[cfg(not(loom))]
+    // SAFETY: nobody else reads or writes it now: that is the test.
+    unsafe {
+        *subject.data.get() = false;
+    }
+    assert_eq!(subject.destroyed.fetch_add(1, Ordering::AcqRel), 0, "destroyed twice");
+}
