@@ -10,6 +10,8 @@
 //! platform/   the operating system       sync.rs  atomics       error.rs  what can go wrong
 //! ```
 
+#![cfg_attr(loom, allow(dead_code, reason = "models make their own engine and use no C surface"))]
+
 #[cfg(not(loom))]
 mod callback;
 mod engine;

@@ -8,6 +8,7 @@ use crate::error::Error;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
 use std::fmt::{self, Write};
+use std::mem::MaybeUninit;
 
 /// What a callback has said of itself, in a frame. Zero is nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,10 +32,13 @@ impl Failed {
 /// Longer messages of `cbr_fail` are cut.
 const MESSAGE_MAX: usize = 511;
 
+/// Which function failed, on what, and why.
+type Failure = (Error, &'static str, Handle);
+
 /// The last failure of one thread, as codes; [`LastError::write`] makes the words. Zeroed memory
 /// plus [`LastError::forget`] is valid.
 pub(crate) struct LastError {
-    error: Cell<std::mem::MaybeUninit<Option<(Error, &'static str, Handle)>>>,
+    last: Cell<MaybeUninit<Option<Failure>>>,
     message_of: Cell<Handle>,
     message_len: Cell<usize>,
     message: UnsafeCell<[u8; MESSAGE_MAX]>,
@@ -44,7 +48,7 @@ impl LastError {
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
         Self {
-            error: Cell::new(std::mem::MaybeUninit::new(None)),
+            last: Cell::new(MaybeUninit::new(None)),
             message_of: Cell::new(Handle(0)),
             message_len: Cell::new(0),
             message: UnsafeCell::new([0; MESSAGE_MAX]),
@@ -53,13 +57,13 @@ impl LastError {
 
     /// A new owner starts without a failure.
     pub(crate) fn forget(&self) {
-        self.error.set(std::mem::MaybeUninit::new(None));
+        self.last.set(MaybeUninit::new(None));
         self.message_len.set(0);
     }
 
     /// `function` failed with `error` on `handle` (0: it was not about one).
     pub(crate) fn set(&self, function: &'static str, handle: Handle, error: Error) {
-        self.error.set(std::mem::MaybeUninit::new(Some((error, function, handle))));
+        self.last.set(MaybeUninit::new(Some((error, function, handle))));
     }
 
     fn set_message(&self, handle: Handle, text: &str) {
@@ -83,7 +87,7 @@ impl LastError {
     /// The last failure in words; nothing when there was none.
     pub(crate) fn write(&self, out: &mut dyn Write) -> fmt::Result {
         // SAFETY: `Records::acquire` has called `forget` before the owner could come here.
-        let Some((error, function, handle)) = (unsafe { self.error.get().assume_init() }) else {
+        let Some((error, function, handle)) = (unsafe { self.last.get().assume_init() }) else {
             return Ok(());
         };
         write!(out, "{function}: ")?;

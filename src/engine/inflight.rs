@@ -69,7 +69,7 @@ impl Engine {
         record.push(frame);
         light_barrier();
         // ORDER[inflight] acquire: register's fields; partner: the compare-exchange in `revoke`.
-        if !Word(slot.word.load(Acquire)).is(handle, Phase::Live) {
+        if !Word(slot.word.load(Acquire)).is_live_callback(handle) {
             return Err(self.back_out(record, frame, slot));
         }
         Ok(Stay { record, frame, slot })
@@ -94,7 +94,7 @@ impl Engine {
         let mark = full.ignoring(if ANY_TYPE { TYPED } else { 0 });
         record.push(frame);
         if (mark == Mark::plain(handle, record.id()) || mark == Mark::plain(handle, MANY))
-            && Word(slot.word.load_sc()).is(handle, Phase::Live)
+            && Word(slot.word.load_sc()).is_live_callback(handle)
         {
             record.count_run(handle, slot, full);
             return Ok((frame, slot));
@@ -186,11 +186,21 @@ impl Engine {
         stay.frame.cell.store(0, Release);
         stay.record.pop(stay.frame);
         light_barrier();
-        // Relaxed: ordered by the barriers.
-        if Word(stay.slot.word.load(Relaxed)).is(handle, Phase::Revoked) {
-            self.after_leave(stay.record, stay.slot, handle);
+        // Relaxed: ordered by the barriers. Live is most likely still this generation, and nothing to
+        // do in any case.
+        let word = Word(stay.slot.word.load(Relaxed));
+        if !word.in_phase(Phase::Live) {
+            self.left_ended(stay.record, stay.slot, handle, word);
         }
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn left_ended(&self, record: &Record, slot: &Slot, handle: Handle, word: Word) {
+        if word.is(handle, Phase::Revoked) {
+            self.after_leave(record, slot, handle);
+        }
     }
 
     /// The same in every other case: out of order, by exchange, failed, unwinding.

@@ -23,9 +23,12 @@ mod stack;
 mod threads;
 mod wait;
 
-pub(crate) use cold::{ColdParts, NAME_MAX};
+pub(crate) use cold::ColdParts;
+#[cfg(not(loom))]
+pub(crate) use cold::NAME_MAX;
 pub use handle::Handle;
 pub(crate) use handle::Kind;
+#[cfg(not(loom))]
 pub(crate) use pin::{Pin, Pinned};
 #[cfg(test)]
 pub(crate) use record::RUN;

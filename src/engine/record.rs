@@ -23,9 +23,12 @@ pub(crate) const MAX_DEPTH: usize = 4;
 #[cfg(not(loom))]
 const SPARE_FRAMES: usize = 64;
 #[cfg(loom)]
-const SPARE_FRAMES: usize = 0;
+const SPARE_FRAMES: usize = 1;
 /// Frames that a scan looks at before the thread has ever been deeper: one cache line.
+#[cfg(not(loom))]
 const FIRST_HIGH_WATER: usize = 4;
+#[cfg(loom)]
+const FIRST_HIGH_WATER: usize = 1;
 
 /// What kind of stay a frame stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,6 @@
 //! One cache line an object: everything that a call reads.
 
-use super::handle::{Handle, INDEX_BITS};
+use super::handle::{Handle, INDEX_BITS, Kind};
 use super::slab::Entry;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Relaxed};
 
@@ -17,6 +17,7 @@ pub(crate) enum Phase {
 }
 
 const PHASE_SHIFT: u32 = 30;
+const _: () = assert!((Kind::Callback as u32) << INDEX_BITS >> PHASE_SHIFT == 0);
 const REFERENCES_MASK: u64 = (1 << PHASE_SHIFT) - 1;
 /// More than this many references is refused.
 pub(crate) const MAX_REFERENCES: u32 = 1 << PHASE_SHIFT;
@@ -39,6 +40,19 @@ impl Word {
     #[inline(always)]
     pub(crate) fn is(self, handle: Handle, phase: Phase) -> bool {
         self.0 >> PHASE_SHIFT == u64::from(handle.generation()) << 2 | phase as u64
+    }
+
+    /// Is it this callback's, and live? For handles whose kind is known to be `Callback`, 1: of the
+    /// handle, only the generation lies where phase and generation are.
+    #[inline(always)]
+    pub(crate) fn is_live_callback(self, handle: Handle) -> bool {
+        (self.0 ^ handle.0) >> PHASE_SHIFT == Phase::Live as u64
+    }
+
+    /// Is it in this phase, whatever the generation?
+    #[inline(always)]
+    pub(crate) fn in_phase(self, phase: Phase) -> bool {
+        self.0 as u32 >> PHASE_SHIFT == phase as u32
     }
 
     /// How many references a live word counts.

@@ -27,7 +27,7 @@ pub unsafe extern "C-unwind" fn cbr_call(
 ) -> cbr_status {
     let Some(record) = engine::current() else {
         // SAFETY: the same arguments.
-        return first_use("cbr_call", handle, || unsafe { cbr_call(handle, arg, out_result) });
+        return first_use("cbr_call", handle, move || unsafe { cbr_call(handle, arg, out_result) });
     };
     match invoke::call(&ENGINE, record, Handle(handle), arg) {
         Ok(result) => {
@@ -93,7 +93,9 @@ pub unsafe extern "C-unwind" fn cbr_enter(
     }
     let Some(record) = engine::current() else {
         // SAFETY: the same arguments.
-        return first_use("cbr_enter", handle, || unsafe { cbr_enter(handle, signature, out_pin) });
+        return first_use("cbr_enter", handle, move || unsafe {
+            cbr_enter(handle, signature, out_pin)
+        });
     };
     match ENGINE.enter_pin(record, Handle(handle), wanted(signature)) {
         Ok(pinned) => {
@@ -121,7 +123,9 @@ pub unsafe extern "C-unwind" fn cbr_hold(
     }
     let Some(record) = engine::current() else {
         // SAFETY: the same arguments.
-        return first_use("cbr_hold", handle, || unsafe { cbr_hold(handle, signature, out_pin) });
+        return first_use("cbr_hold", handle, move || unsafe {
+            cbr_hold(handle, signature, out_pin)
+        });
     };
     match ENGINE.hold_pin(record, Handle(handle), wanted(signature)) {
         Ok(pinned) => {
@@ -146,7 +150,7 @@ pub unsafe extern "C-unwind" fn cbr_leave(pin: *mut cbr_pin) -> cbr_status {
     }
     let Some(record) = engine::current() else {
         // SAFETY: the same argument.
-        return first_use("cbr_leave", 0, || unsafe { cbr_leave(pin) });
+        return first_use("cbr_leave", 0, move || unsafe { cbr_leave(pin) });
     };
     // Zeroed before it is left: destroy may free the memory that the pin is in.
     // SAFETY: not NULL, and the caller's promise.

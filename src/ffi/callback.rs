@@ -118,7 +118,7 @@ pub unsafe extern "C" fn cbr_register(
     }
     let Some(record) = engine::current() else {
         // SAFETY: the same arguments.
-        return first_use("cbr_register", 0, || unsafe {
+        return first_use("cbr_register", 0, move || unsafe {
             cbr_register(Some(function), user_data, destroy, out_handle)
         });
     };
@@ -250,7 +250,7 @@ unsafe fn read_options<'a>(
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn cbr_unregister(handle: cbr_handle) -> cbr_status {
     let Some(record) = engine::current() else {
-        return first_use("cbr_unregister", handle, || cbr_unregister(handle));
+        return first_use("cbr_unregister", handle, move || cbr_unregister(handle));
     };
     report("cbr_unregister", handle, ENGINE.unregister(record, Handle(handle)))
 }
@@ -296,7 +296,7 @@ pub extern "C" fn cbr_retain(handle: cbr_handle) -> cbr_status {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn cbr_release(handle: cbr_handle) -> cbr_status {
     let Some(record) = engine::current() else {
-        return first_use("cbr_release", handle, || cbr_release(handle));
+        return first_use("cbr_release", handle, move || cbr_release(handle));
     };
     report("cbr_release", handle, ENGINE.release(record, Handle(handle)))
 }

@@ -57,6 +57,7 @@ pub(super) fn explore_in(mode: Mode, body: fn(Mode)) {
 }
 
 thread_local! {
+    #[allow(clippy::missing_const_for_thread_local, reason = "loom's macro has no const form")]
     static CURRENT: Cell<*const Record> = Cell::new(std::ptr::null());
 }
 
