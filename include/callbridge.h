@@ -363,7 +363,7 @@ const char *cbr_status_message(cbr_status status);
 
 /**
  * cbr_last_error writes the calling thread's last failure in words, such as
- * "cbr_call: 0x8d2f11c010000400 is stale: the object is gone, or never was".
+ * "cbr_call: stale: the object is gone, or never was (handle 0x8d2f11c010000400)".
  * Like errno it is not cleared by success; before the first failure it is empty.
  * `len`: the room in `buf`, in bytes; the text is cut to fit and NUL-terminated. `buf` may be NULL
  * to ask for the length.

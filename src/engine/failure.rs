@@ -4,6 +4,7 @@ use super::Engine;
 use super::handle::Handle;
 use super::invoke;
 use super::record::{Record, Tag};
+use super::signature::Signature;
 use crate::error::Error;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
@@ -90,51 +91,54 @@ impl LastError {
         let Some((error, function, handle)) = (unsafe { self.last.get().assume_init() }) else {
             return Ok(());
         };
-        write!(out, "{function}: ")?;
-        let handle = handle.0;
-        match error {
-            Error::Null => write!(out, "the function is NULL"),
-            Error::Stale if handle == 0 => write!(out, "the handle is 0, which is none"),
-            Error::Stale => {
-                write!(out, "{handle:#018x} is stale: the object is gone, or never was")
+        write!(out, "{function}: {error}")?;
+        if matches!(error, Error::Callback | Error::Panic) {
+            // A pin does not say whose it was; the message does.
+            let of = self.message_of.get();
+            if (handle.0 == 0 || handle == of) && !self.message().is_empty() {
+                return write!(out, ": {} (handle {:#x})", self.message(), of.0);
             }
-            Error::Invalid(what) | Error::Limit(what) | Error::Unsupported(what) => {
-                write!(out, "{what}")
-            }
-            Error::Kind => write!(out, "{handle:#018x} is a handle of another kind of object"),
-            Error::Signature { have, want } => {
-                use super::signature::Signature;
-                let (have, want) = (Signature(have), Signature(want));
-                write!(out, "{handle:#018x} was registered as {have}, the caller expects {want}")
-            }
-            Error::Thread { owner, caller } => {
-                write!(out, "it belongs to thread {owner}, the call came on thread {caller}")
-            }
-            Error::Deadlock => write!(
-                out,
-                "waiting for {handle:#018x} would never end: this thread is inside it, or inside \
-                 something that a thread inside it waits for"
-            ),
-            Error::Timeout => write!(out, "the deadline passed while {handle:#018x} was in use"),
-            Error::NoMemory => write!(out, "out of memory"),
-            Error::System { what, errno } => {
-                write!(out, "{what}: {}", std::io::Error::from_raw_os_error(errno))
-            }
-            Error::Callback | Error::Panic => {
-                let how = if error == Error::Panic { "panicked" } else { "failed" };
-                let of = self.message_of.get();
-                // A pin does not say whose it was; the message does.
-                let known = handle == 0 || handle == of.0;
-                match if known { self.message() } else { "" } {
-                    "" => {
-                        write!(out, "callback {:#018x} {how}", handle.max(of.0 * u64::from(known)))
-                    }
-                    message => write!(out, "callback {:#018x} {how}: {message}", of.0),
-                }
-            }
+        }
+        match handle.0 {
+            0 => Ok(()),
+            number => write!(out, " (handle {number:#x})"),
         }
     }
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Null => write!(out, "the function is NULL"),
+            Self::Stale => write!(out, "stale: the object is gone, or never was"),
+            Self::Invalid(what) | Self::Limit(what) | Self::Unsupported(what) => {
+                write!(out, "{what}")
+            }
+            Self::Kind => write!(out, "the handle is of another kind of object"),
+            Self::Signature { have, want } => {
+                let (have, want) = (Signature(have), Signature(want));
+                write!(out, "the callback was registered as {have}, the caller expects {want}")
+            }
+            Self::Thread { owner, caller } => {
+                write!(out, "it belongs to thread {owner}, the call came on thread {caller}")
+            }
+            Self::Deadlock => write!(
+                out,
+                "the wait would never end: this thread is inside what it waits for, or inside \
+                 something that a thread inside that waits for"
+            ),
+            Self::Timeout => write!(out, "the deadline passed"),
+            Self::NoMemory => write!(out, "out of memory"),
+            Self::System { what, errno } => {
+                write!(out, "{what}: {}", std::io::Error::from_raw_os_error(errno))
+            }
+            Self::Callback => write!(out, "the callback failed"),
+            Self::Panic => write!(out, "the callback panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
 
 impl Engine {
     /// The innermost call, pin or destroy function of this thread failed: `cbr_fail`. The callback's

@@ -58,11 +58,13 @@ impl Engine {
     pub(crate) fn end_thread(&self, record: &Record) {
         while let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0) {
             // Relaxed: a statistic.
-            self.left_by_thread_end.fetch_add(1, Relaxed);
+            let count = self.left_by_thread_end.fetch_add(1, Relaxed) + 1;
             if log::log_enabled!(log::Level::Warn) {
                 let what = if frame.tag.get().is_pin() { "a pin of" } else { "a call of" };
                 let name = self.name_for_log(frame.handle());
-                log::warn!("a thread ended inside {what} callback {name}: released");
+                log::warn!(
+                    "a thread ended inside {what} callback {name}: released ({count} so far)"
+                );
             }
             self.release_frame(record, frame);
         }
@@ -79,6 +81,7 @@ impl Engine {
     /// are finalized by the next unregister, unregister_wait, start or end of a thread.
     pub(crate) fn after_fork_in_child(&self, mine: Option<&Record>) {
         self.deadlock_search.reset();
+        self.barrier.renew();
         for record in self.records.iter() {
             // Relaxed: there is one thread.
             let in_use = record.thread.load(Relaxed) != 0;

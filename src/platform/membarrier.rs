@@ -54,6 +54,14 @@ impl Barrier {
         self.0.load(Relaxed) == EXCHANGE
     }
 
+    /// In the child of a fork, in case the kernel has forgotten the announcement.
+    pub(crate) fn renew(&self) {
+        // Relaxed: there is one thread.
+        if self.0.load(Relaxed) == MEMBARRIER {
+            sys::register();
+        }
+    }
+
     pub(crate) fn heavy(&self) -> Heavy {
         // Relaxed: who sees an old value asks the kernel itself.
         match self.0.load(Relaxed) {
