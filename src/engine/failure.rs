@@ -1,9 +1,10 @@
 //! A callback that says it failed, and the words for a thread's last failure.
 
 use super::Engine;
+use super::frame::Tag;
 use super::handle::Handle;
 use super::invoke;
-use super::record::{Record, Tag};
+use super::record::Record;
 use super::signature::Signature;
 use crate::error::Error;
 use std::cell::{Cell, UnsafeCell};

@@ -1,9 +1,10 @@
 //! The end of a callback: destroy runs once, then the slot is free for the next generation.
 
 use super::Engine;
+use super::frame::{Frame, Tag};
 use super::handle::Handle;
 use super::invoke;
-use super::record::{Frame, Record, Tag};
+use super::record::Record;
 use super::slot::{Mark, Phase, Slot, Word};
 use crate::platform::futex;
 use crate::sync::{AcqRel, Relaxed, Release, TotalOrder, light_barrier};

@@ -42,8 +42,9 @@
 //! biased, and the revoker needs neither heavy barrier nor second scan.
 
 use super::Engine;
+use super::frame::{Frame, Stay, Tag};
 use super::handle::{Handle, Kind};
-use super::record::{Frame, Record, Stay, Tag};
+use super::record::Record;
 use super::signature::Signature;
 use super::slot::{MANY, Mark, Phase, Slot, TYPED, Word};
 use crate::error::{Error, Fault};

@@ -3,8 +3,9 @@
 //! guards' drops release what the library holds (`catch_unwind` around a foreign unwind aborts).
 
 use super::Engine;
+use super::frame::Stay;
 use super::handle::Handle;
-use super::record::{Record, Stay};
+use super::record::Record;
 use crate::error::Fault;
 use crate::sync::Relaxed;
 use std::ffi::{CStr, c_char, c_void};

@@ -2,8 +2,9 @@
 //! ones a token ([`super::hold`]).
 
 use super::Engine;
+use super::frame::{Stay, Tag};
 use super::handle::{Handle, INDEX_BITS, Kind};
-use super::record::{Record, Stay, Tag};
+use super::record::Record;
 use super::signature::Signature;
 use crate::error::{Error, Fault};
 use crate::platform;

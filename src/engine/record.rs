@@ -5,14 +5,14 @@
 //! left in the middle stays on the stack, hollow, until what lies above has gone.
 
 use super::failure::{Failed, LastError};
+use super::frame::{Frame, Tag};
 use super::handle::Handle;
-use super::slab::{Cache, Entry, Slab};
+use super::slab::Cache;
 use super::slot::{Mark, SPECIAL, Slot, TYPED};
 use crate::error::{Error, Fault};
-use crate::platform::{self, pages};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Relaxed, Release, SeqCst, TotalOrder};
+use crate::platform;
+use crate::sync::{AtomicU32, AtomicU64, Relaxed, Release, TotalOrder};
 use std::cell::Cell;
-use std::ptr::NonNull;
 
 /// Calls and pins that a thread can be inside at once.
 #[cfg(not(loom))]
@@ -26,66 +26,9 @@ const SPARE_FRAMES: usize = 64;
 const SPARE_FRAMES: usize = 1;
 /// Frames that a scan looks at before the thread has ever been deeper: one cache line.
 #[cfg(not(loom))]
-const FIRST_HIGH_WATER: usize = 4;
+const FIRST_HIGH_WATER: usize = 3;
 #[cfg(loom)]
 const FIRST_HIGH_WATER: usize = 1;
-
-/// What kind of stay a frame stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(transparent)]
-pub(crate) struct Tag(u32);
-
-impl Tag {
-    pub(crate) const CALL: Self = Self(0);
-    /// A destroy function: seen by deadlock detection, not part of the depth.
-    pub(crate) const DESTROY: Self = Self(u32::MAX);
-
-    /// A pin, by its number, which is never one of the other two.
-    pub(crate) fn pin(number: u32) -> Self {
-        Self(number % (u32::MAX - 1) + 1)
-    }
-
-    pub(crate) fn number(self) -> u32 {
-        self.0
-    }
-
-    pub(crate) fn from_number(number: u32) -> Self {
-        Self(number)
-    }
-
-    pub(crate) fn is_pin(self) -> bool {
-        self != Self::CALL && self != Self::DESTROY
-    }
-}
-
-/// One stay inside something. Zeroed memory is an empty frame.
-#[repr(C, align(16))]
-pub(crate) struct Frame {
-    /// The handle, or 0.
-    pub(crate) cell: AtomicU64,
-    /// Owner only.
-    pub(crate) tag: Cell<Tag>,
-    /// Owner only: what the callback has said of itself.
-    pub(crate) failed: Cell<Failed>,
-}
-
-impl Frame {
-    pub(crate) fn handle(&self) -> Handle {
-        // Relaxed: for the owner, who wrote it.
-        Handle(self.cell.load(Relaxed))
-    }
-
-    /// The frame above. At most one past the end, which is only compared.
-    #[inline(always)]
-    pub(crate) fn above(&self) -> *const Self {
-        std::ptr::from_ref(self).wrapping_add(1)
-    }
-
-    #[cfg(loom)]
-    fn new() -> Self {
-        Self { cell: AtomicU64::new(0), tag: Cell::new(Tag::CALL), failed: Cell::new(Failed::NO) }
-    }
-}
 
 /// Bit 0 of `Record::top`: the next leave must take the cold path.
 const ATTENTION: usize = 1;
@@ -109,9 +52,7 @@ pub(crate) struct Record {
     top: Cell<*const Frame>,
     /// Owner only: the hot path enters below this frame; null when it must not at all.
     limit: Cell<*const Frame>,
-    /// The callback whose calls this thread publishes by a plain store, see [`super::inflight`].
-    bias: AtomicU64,
-    /// Owner only: the same if it has the default signature.
+    /// Owner only: [`Shown::bias`] if that callback has the default signature.
     callable_bias: Cell<u64>,
     /// Owner only: the slot of that callback.
     biased_slot: Cell<*const Slot>,
@@ -120,9 +61,6 @@ pub(crate) struct Record {
     run: Cell<u32>,
     /// What a mark says of this thread; never 0 nor MANY. Constant.
     id: Cell<u32>,
-    /// How many frames a scan looks at. Raised before the frame is used, never lowered: bounding
-    /// the scan by a depth that is written after the cell would be a use after free.
-    high_water: AtomicU32,
     /// Owner only: leaves are exchanges, the heavy barrier is not to be had.
     pub(crate) leaves_by_exchange: Cell<bool>,
     /// Owner only: how many frames have `failed` set.
@@ -148,6 +86,18 @@ pub(crate) struct Record {
     /// Owner only: the last failure.
     pub(crate) last_error: LastError,
 
+    shown: Shown,
+}
+
+/// What a scan reads, all of it in one cache line as long as the thread has not been deep, and apart
+/// from what the owner alone writes at every call.
+#[repr(C, align(128))]
+struct Shown {
+    /// The callback whose calls this thread publishes by a plain store, see [`super::inflight`].
+    bias: AtomicU64,
+    /// How many frames a scan looks at. Raised before the frame is used, never lowered: bounding
+    /// the scan by a depth that is written after the cell would be a use after free.
+    high_water: AtomicU32,
     frames: [Frame; MAX_DEPTH + SPARE_FRAMES],
 }
 
@@ -157,14 +107,64 @@ pub(crate) struct Record {
 unsafe impl Sync for Record {}
 
 impl Record {
-    fn begin(&self, id: u32) {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self {
+            top: Cell::new(std::ptr::null()),
+            limit: Cell::new(std::ptr::null()),
+            callable_bias: Cell::new(0),
+            biased_slot: Cell::new(std::ptr::null()),
+            run_of: Cell::new(Handle(0)),
+            run: Cell::new(0),
+            id: Cell::new(0),
+            leaves_by_exchange: Cell::new(false),
+            failures: Cell::new(0),
+            pins: Cell::new(0),
+            thread: AtomicU32::new(0),
+            waits_for: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            visited: AtomicU64::new(0),
+            visit_next: AtomicU32::new(0),
+            free_slots: Cache::new(),
+            free_cold: Cache::new(),
+            fault: Cell::new(None),
+            last_error: LastError::new(),
+            shown: Shown {
+                bias: AtomicU64::new(0),
+                high_water: AtomicU32::new(0),
+                frames: std::array::from_fn(|_| Frame::new()),
+            },
+        }
+    }
+
+    /// Makes zeroed memory the record with this id.
+    pub(super) fn begin(&self, id: u32) {
         self.id.set(id);
-        self.top.set(&raw const self.frames[0]);
+        self.top.set(&raw const self.shown.frames[0]);
         // Relaxed: published with the record.
-        self.high_water.store(FIRST_HIGH_WATER as u32, Relaxed);
-        self.bias.store(NO_BIAS, Relaxed);
+        self.shown.high_water.store(FIRST_HIGH_WATER as u32, Relaxed);
+        self.shown.bias.store(NO_BIAS, Relaxed);
         self.callable_bias.set(NO_BIAS);
         self.set_attention(false);
+    }
+
+    /// The calling thread is the owner from now on.
+    pub(super) fn take_over(&self, leaves_by_exchange: bool) {
+        self.leaves_by_exchange.set(leaves_by_exchange);
+        self.set_attention(false);
+        // Relaxed: for words, and for the child of a fork.
+        self.thread.store(platform::thread_id(), Relaxed);
+        self.fault.set(None);
+        self.last_error.forget();
+    }
+
+    /// The owner, inside nothing, is no owner any more.
+    pub(super) fn give_up(&self) {
+        debug_assert!(self.stack().all(|frame| frame.handle().0 == 0));
+        self.set_top_index(0);
+        self.forget_run();
+        // Relaxed: a reader that still sees a number says who it was.
+        self.thread.store(0, Relaxed);
     }
 
     /// The slot of `handle`, if this thread is biased towards it, and, unless `ANY_TYPE`, it has the
@@ -172,7 +172,7 @@ impl Record {
     #[inline(always)]
     pub(crate) fn biased<const ANY_TYPE: bool>(&self, handle: Handle) -> Option<&Slot> {
         // Relaxed: the owner reads what it wrote.
-        let bias = if ANY_TYPE { self.bias.load(Relaxed) } else { self.callable_bias.get() };
+        let bias = if ANY_TYPE { self.shown.bias.load(Relaxed) } else { self.callable_bias.get() };
         if bias != handle.0 {
             return None;
         }
@@ -205,16 +205,16 @@ impl Record {
         self.callable_bias.set(if mark.has(TYPED) { NO_BIAS } else { handle.0 });
         self.biased_slot.set(slot);
         // ORDER[inflight] before the first plain publish; partner: the scan's load of the bias.
-        self.bias.swap_sc(handle.0);
+        self.shown.bias.swap_sc(handle.0);
     }
 
     #[inline(always)]
     fn drop_bias(&self) {
         // ORDER[inflight] release: a scan that sees no bias sees every cell that was published under
         // it; partner: `is_biased_to`.
-        if self.bias.load(Relaxed) != NO_BIAS {
+        if self.shown.bias.load(Relaxed) != NO_BIAS {
             self.callable_bias.set(NO_BIAS);
-            self.bias.store(NO_BIAS, Release);
+            self.shown.bias.store(NO_BIAS, Release);
         }
     }
 
@@ -228,7 +228,7 @@ impl Record {
     /// before [`Record::holds`].
     pub(crate) fn is_biased_to(&self, handle: Handle) -> bool {
         // ORDER[inflight] partners: `begin_bias`, `drop_bias`.
-        self.bias.load_sc() == handle.0
+        self.shown.bias.load_sc() == handle.0
     }
 
     #[inline(always)]
@@ -278,19 +278,19 @@ impl Record {
         } else {
             self.top.set(top);
             // Relaxed: the owner reads what it wrote.
-            let high_water = self.high_water.load(Relaxed) as usize;
-            self.limit.set(&raw const self.frames[high_water.min(MAX_DEPTH)]);
+            let high_water = self.shown.high_water.load(Relaxed) as usize;
+            self.limit.set(&raw const self.shown.frames[high_water.min(MAX_DEPTH)]);
         }
     }
 
     fn top_index(&self) -> usize {
         let top = self.top.get().addr() & !ATTENTION;
-        (top - (&raw const self.frames).addr()) / size_of::<Frame>()
+        (top - (&raw const self.shown.frames).addr()) / size_of::<Frame>()
     }
 
     fn set_top_index(&self, index: usize) {
         let tag = self.top.get().addr() & ATTENTION;
-        let base = (&raw const self.frames).cast::<Frame>();
+        let base = (&raw const self.shown.frames).cast::<Frame>();
         self.top.set(base.wrapping_add(index).map_addr(|address| address | tag));
     }
 
@@ -308,36 +308,37 @@ impl Record {
 
     /// The frames in use, uppermost first, hollow ones among them.
     pub(crate) fn stack(&self) -> impl Iterator<Item = &Frame> {
-        self.frames[..self.top_index()].iter().rev()
+        self.shown.frames[..self.top_index()].iter().rev()
     }
 
     /// The frame of this number, if in use.
     pub(crate) fn frame(&self, index: usize) -> Option<&Frame> {
-        self.frames[..self.top_index()].get(index)
+        self.shown.frames[..self.top_index()].get(index)
     }
 
     pub(crate) fn index_of(&self, frame: &Frame) -> usize {
-        (std::ptr::from_ref(frame).addr() - (&raw const self.frames).addr()) / size_of::<Frame>()
+        (std::ptr::from_ref(frame).addr() - (&raw const self.shown.frames).addr())
+            / size_of::<Frame>()
     }
 
     /// Puts a frame on the stack, whatever the state of the record; its cell is still 0.
     pub(crate) fn push_cold(&self, tag: Tag) -> Result<&Frame, Error> {
         self.drop_hollow();
         let index = self.top_index();
-        let end = if tag == Tag::DESTROY { self.frames.len() } else { MAX_DEPTH };
+        let end = if tag == Tag::DESTROY { self.shown.frames.len() } else { MAX_DEPTH };
         if index >= end {
             return Err(Error::Limit("4096 nested calls and pins on one thread"));
         }
         // Relaxed: the owner reads what it wrote.
-        let high_water = self.high_water.load(Relaxed) as usize;
+        let high_water = self.shown.high_water.load(Relaxed) as usize;
         if index >= high_water {
-            let raised = (high_water * 2).clamp(index + 1, self.frames.len());
+            let raised = (high_water * 2).clamp(index + 1, self.shown.frames.len());
             // ORDER[inflight] before the cell's exchange; partner: the scan's load.
-            self.high_water.swap_sc(raised as u32);
+            self.shown.high_water.swap_sc(raised as u32);
             self.set_attention(self.failures.get() > 0);
         }
         self.set_top_index(index + 1);
-        let frame = &self.frames[index];
+        let frame = &self.shown.frames[index];
         frame.tag.set(tag);
         Ok(frame)
     }
@@ -346,7 +347,7 @@ impl Record {
     pub(crate) fn drop_hollow(&self) {
         let mut top = self.top_index();
         // Relaxed: the owner reads what it wrote.
-        while top > 0 && self.frames[top - 1].cell.load(Relaxed) == 0 {
+        while top > 0 && self.shown.frames[top - 1].cell.load(Relaxed) == 0 {
             top -= 1;
         }
         self.set_top_index(top);
@@ -367,13 +368,13 @@ impl Record {
     /// Is the owner, another thread, inside `handle`? The scan of revoke, leave and deadlock search.
     pub(crate) fn holds(&self, handle: Handle) -> bool {
         // ORDER[inflight] scan; partner: enter's exchange of the cell.
-        let high_water = self.high_water.load_sc() as usize;
-        self.frames[..high_water].iter().any(|frame| frame.cell.load_sc() == handle.0)
+        let high_water = self.shown.high_water.load_sc() as usize;
+        self.shown.frames[..high_water].iter().any(|frame| frame.cell.load_sc() == handle.0)
     }
 
     /// In the child of a fork: the owner is gone. Returns through `left` what it was inside of.
     pub(crate) fn abandon(&self, mut left: impl FnMut(Handle, Tag)) {
-        for frame in &self.frames[..self.top_index()] {
+        for frame in &self.shown.frames[..self.top_index()] {
             let handle = frame.handle();
             frame.cell.store(0, Relaxed);
             if handle.0 != 0 {
@@ -389,168 +390,4 @@ impl Record {
         self.free_slots.forget();
         self.free_cold.forget();
     }
-}
-
-/// Where a record is, by its number.
-pub(crate) struct Entrance {
-    record: AtomicPtr<Record>,
-    link: AtomicU64,
-}
-
-impl Entry for Entrance {
-    #[cfg(loom)]
-    fn new() -> Self {
-        Self { record: AtomicPtr::new(std::ptr::null_mut()), link: AtomicU64::new(0) }
-    }
-
-    fn link(&self) -> &AtomicU64 {
-        &self.link
-    }
-
-    fn first_use(&self, _generation: u32) {}
-}
-
-#[cfg(not(loom))]
-const FIRST: u32 = 6;
-#[cfg(loom)]
-const FIRST: u32 = 2;
-
-/// All records there ever were, in use or free. A record is never freed.
-pub(crate) struct Records {
-    entrances: Slab<Entrance, FIRST>,
-}
-
-impl Records {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self { entrances: Slab::new() }
-    }
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self { entrances: Slab::new() }
-    }
-
-    /// A record for the calling thread, used by another one before or new.
-    pub(crate) fn acquire(&self, leaves_by_exchange: bool) -> Result<&Record, Error> {
-        // `take` acquires what the last owner released in `release`.
-        let record = match self.entrances.take() {
-            Some(id) => self.by_id(id).expect("a released record was published"),
-            None => self.make()?,
-        };
-        record.leaves_by_exchange.set(leaves_by_exchange);
-        record.set_attention(false);
-        record.thread.store(platform::thread_id(), Relaxed);
-        record.fault.set(None);
-        record.last_error.forget();
-        Ok(record)
-    }
-
-    fn make(&self) -> Result<&Record, Error> {
-        let memory = Self::alloc().ok_or(Error::NoMemory)?;
-        let id = match self.entrances.carve(1, 0) {
-            Ok(id) => id,
-            Err(error) => {
-                // SAFETY: from `alloc`, seen by nobody else.
-                unsafe { pages::free(memory, 1) };
-                return Err(error);
-            }
-        };
-        // SAFETY: a zeroed record is valid, and this reference is to memory that is never freed.
-        let record = unsafe { memory.as_ref() };
-        record.begin(id);
-        // ORDER[inflight] publish before the owner's first exchange; partner: the load in `by_id`.
-        //  - a scan that misses the record was before this, so the owner's first enter, which comes
-        //    after, loads the word after the revoke: STALE.
-        self.entrances.at(id).record.store(memory.as_ptr(), SeqCst);
-        crate::sync::fence(SeqCst);
-        Ok(record)
-    }
-
-    fn alloc() -> Option<NonNull<Record>> {
-        // SAFETY: every field is valid when all bytes are zero (loom's are constructed below).
-        let memory = unsafe { pages::alloc_zeroed::<Record>(1) };
-        #[cfg(loom)]
-        {
-            let fresh = Record {
-                top: Cell::new(std::ptr::null()),
-                limit: Cell::new(std::ptr::null()),
-                bias: AtomicU64::new(0),
-                callable_bias: Cell::new(0),
-                biased_slot: Cell::new(std::ptr::null()),
-                run_of: Cell::new(Handle(0)),
-                run: Cell::new(0),
-                id: Cell::new(0),
-                high_water: AtomicU32::new(0),
-                leaves_by_exchange: Cell::new(false),
-                failures: Cell::new(0),
-                pins: Cell::new(0),
-                thread: AtomicU32::new(0),
-                waits_for: AtomicU64::new(0),
-                epoch: AtomicU64::new(0),
-                visited: AtomicU64::new(0),
-                visit_next: AtomicU32::new(0),
-                free_slots: Cache::new(),
-                free_cold: Cache::new(),
-                fault: Cell::new(None),
-                last_error: LastError::new(),
-                frames: std::array::from_fn(|_| Frame::new()),
-            };
-            // SAFETY: fresh memory of the right size.
-            unsafe { memory?.as_ptr().write(fresh) };
-        }
-        memory
-    }
-
-    /// Gives back a record whose owner is inside nothing.
-    pub(crate) fn release(&self, record: &Record) {
-        debug_assert!(record.stack().all(|frame| frame.handle().0 == 0));
-        record.set_top_index(0);
-        record.forget_run();
-        // Relaxed: a reader that still sees a number says who it was.
-        record.thread.store(0, Relaxed);
-        let link = self.entrances.at(record.id()).link();
-        // Relaxed: a batch of one; `give` publishes it, and with it what this owner wrote.
-        link.store(0, Relaxed);
-        self.entrances.give(record.id());
-    }
-
-    /// The record with this id; none if it does not exist or is not published yet.
-    pub(crate) fn by_id(&self, id: u32) -> Option<&Record> {
-        let entrance = self.entrances.get(id)?;
-        // ORDER[inflight] see `make`.
-        let record = entrance.record.load(SeqCst);
-        // SAFETY: null or a record that `make` has published; never freed while `self` lives.
-        unsafe { record.as_ref() }
-    }
-
-    /// Every record that existed when the iteration began, and maybe newer ones.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Record> {
-        (Slab::<Entrance, FIRST>::begin()..self.entrances.end()).filter_map(|id| self.by_id(id))
-    }
-}
-
-impl Drop for Records {
-    /// Only tests drop the records.
-    fn drop(&mut self) {
-        for id in Slab::<Entrance, FIRST>::begin()..self.entrances.end() {
-            if let Some(record) = self.by_id(id) {
-                let memory = NonNull::from(record);
-                #[cfg(loom)]
-                // SAFETY: constructed in `alloc`, dropped once, here.
-                unsafe {
-                    memory.as_ptr().drop_in_place();
-                }
-                // SAFETY: from `alloc`; nobody uses the records any more.
-                unsafe { pages::free(memory, 1) };
-            }
-        }
-    }
-}
-
-/// A place inside: the frame of a thread and the slot that it protects.
-#[derive(Clone, Copy)]
-pub(crate) struct Stay<'a> {
-    pub(crate) record: &'a Record,
-    pub(crate) frame: &'a Frame,
-    pub(crate) slot: &'a Slot,
 }

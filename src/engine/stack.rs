@@ -2,8 +2,9 @@
 //! clean-up after a longjmp, a thread's end and a fork.
 
 use super::Engine;
+use super::frame::{Frame, Tag};
 use super::handle::Handle;
-use super::record::{Frame, Record, Tag};
+use super::record::Record;
 use super::slot::{Phase, Slot};
 use crate::error::Error;
 use crate::sync::Relaxed;

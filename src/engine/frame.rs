@@ -1,0 +1,73 @@
+//! One stay inside a callback: a call, a pin, or a destroy function that runs.
+
+use super::failure::Failed;
+use super::handle::Handle;
+use super::record::Record;
+use super::slot::Slot;
+use crate::sync::{AtomicU64, Relaxed};
+use std::cell::Cell;
+
+/// What kind of stay a frame stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub(crate) struct Tag(u32);
+
+impl Tag {
+    pub(crate) const CALL: Self = Self(0);
+    /// A destroy function: seen by deadlock detection, not part of the depth.
+    pub(crate) const DESTROY: Self = Self(u32::MAX);
+
+    /// A pin, by its number, which is never one of the other two.
+    pub(crate) fn pin(number: u32) -> Self {
+        Self(number % (u32::MAX - 1) + 1)
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn is_pin(self) -> bool {
+        self != Self::CALL && self != Self::DESTROY
+    }
+}
+
+/// One stay inside something. Zeroed memory is an empty frame.
+#[repr(C, align(16))]
+pub(crate) struct Frame {
+    /// The handle, or 0.
+    pub(crate) cell: AtomicU64,
+    /// Owner only.
+    pub(crate) tag: Cell<Tag>,
+    /// Owner only: what the callback has said of itself.
+    pub(crate) failed: Cell<Failed>,
+}
+
+impl Frame {
+    pub(crate) fn handle(&self) -> Handle {
+        // Relaxed: for the owner, who wrote it.
+        Handle(self.cell.load(Relaxed))
+    }
+
+    /// The frame above. At most one past the end, which is only compared.
+    #[inline(always)]
+    pub(crate) fn above(&self) -> *const Self {
+        std::ptr::from_ref(self).wrapping_add(1)
+    }
+
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { cell: AtomicU64::new(0), tag: Cell::new(Tag::CALL), failed: Cell::new(Failed::NO) }
+    }
+}
+
+/// A place inside: the frame of a thread and the slot that it protects.
+#[derive(Clone, Copy)]
+pub(crate) struct Stay<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) frame: &'a Frame,
+    pub(crate) slot: &'a Slot,
+}
