@@ -57,9 +57,9 @@ impl Engine {
             slot.word.store(free, Release);
             light_barrier();
         }
+        // Not reset here: it may be the flag of a waiter of the next generation already, see `reuse`.
         if slot.waited_for.load_sc() != 0 {
-            slot.waited_for.swap_sc(0);
-            futex::wake_all(&slot.waited_for);
+            futex::wake_all(&slot.word);
         }
         // Generation 0 is what a wrap would give, and in no handle.
         if next != 0 {

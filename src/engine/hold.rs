@@ -29,6 +29,7 @@ impl Engine {
         }
         let index = record.free_slots.pop(&self.slots, self.first_generation())?;
         let token_slot = self.slots.at(index);
+        token_slot.reuse();
         if token_slot.cold.load(Relaxed) != 0 {
             self.drop_cold(record, token_slot);
         }

@@ -39,6 +39,7 @@ impl Engine {
             }
         };
         let slot = self.slots.at(index);
+        slot.reuse();
         if slot.cold.load(Relaxed) != 0 {
             self.drop_cold(record, slot);
         }

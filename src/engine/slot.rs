@@ -149,7 +149,8 @@ pub(crate) struct Slot {
     pub(crate) signature: AtomicU64,
     /// Pins of `cbr_hold` that have not left.
     pub(crate) holds: AtomicU32,
-    /// 1 while somebody may sleep until this slot's generation has moved on.
+    /// 1 if somebody may sleep until this slot's generation has moved on. Reset when the slot serves
+    /// again: then nobody can wait for that generation yet.
     pub(crate) waited_for: AtomicU32,
     /// Index of what calls do not need (engine/cold.rs); 0: nothing.
     pub(crate) cold: AtomicU32,
@@ -189,6 +190,16 @@ impl Entry for Slot {
 }
 
 impl Slot {
+    /// Begins a generation: what its predecessor's waiters have left behind goes. The slot is the
+    /// caller's alone, and its handle nobody's yet.
+    #[inline(always)]
+    pub(crate) fn reuse(&self) {
+        // Relaxed: a late waiter of the old generation does not sleep any more.
+        if self.waited_for.load(Relaxed) != 0 {
+            self.waited_for.store(0, Relaxed);
+        }
+    }
+
     /// The word, for a decision that a compare-exchange or a later check will confirm.
     pub(crate) fn peek(&self) -> Word {
         // Relaxed: by contract above.

@@ -91,6 +91,9 @@ impl Engine {
         loop {
             // ORDER[wait] the flag, the heavy barrier, then the word; partner: `free_slot`, the word,
             // the light barrier, then the flag.
+            //  - it sees the flag: it wakes us, or the kernel sees the next generation and we do not
+            //    sleep;
+            //  - it does not: we see the next generation.
             slot.waited_for.swap_sc(1);
             let certain = self.barrier.heavy() != Heavy::Refused;
             if !is_ending(slot, handle) {
@@ -100,7 +103,8 @@ impl Engine {
                 return Err(Error::Timeout);
             }
             let pending = self.has_pending();
-            futex::wait(&slot.waited_for, 1, patience.next_look(pending || !certain));
+            let soon = pending || !certain;
+            futex::wait(&slot.word, handle.generation(), patience.next_look(soon));
             if pending {
                 self.drain_pending(record);
             }

@@ -1,11 +1,19 @@
-//! Sleeping until a 32-bit word changes.
+//! Sleeping until the upper half of a 64-bit word changes.
 
-use crate::sync::AtomicU32;
+use crate::sync::AtomicU64;
 use std::time::Instant;
 
-/// Sleeps while `word` is `expected`, until a wake-up, the deadline, or for no reason: look again.
+/// The futex: 32 bits are all that the kernel compares.
 #[cfg(not(any(loom, miri)))]
-pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
+fn upper_half(word: &AtomicU64) -> *const u32 {
+    let halves = word.as_ptr().cast::<u32>().cast_const();
+    if cfg!(target_endian = "little") { halves.wrapping_add(1) } else { halves }
+}
+
+/// Sleeps while the upper half of `word` is `expected`, until a wake-up, the deadline, or for no
+/// reason: look again.
+#[cfg(not(any(loom, miri)))]
+pub(crate) fn wait(word: &AtomicU64, expected: u32, deadline: Option<Instant>) {
     let timeout = match deadline {
         None => None,
         Some(at) => match at.checked_duration_since(Instant::now()) {
@@ -21,7 +29,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
     unsafe {
         libc::syscall(
             libc::SYS_futex,
-            word.as_ptr(),
+            upper_half(word),
             libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
             expected,
             timeout,
@@ -29,14 +37,14 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
     };
 }
 
-/// Wakes everybody who sleeps on `word`.
+/// Wakes everybody who sleeps on `word`, whose upper half has changed.
 #[cfg(not(any(loom, miri)))]
-pub(crate) fn wake_all(word: &AtomicU32) {
+pub(crate) fn wake_all(word: &AtomicU64) {
     // SAFETY: the kernel uses the address as a key only.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
-            word.as_ptr(),
+            upper_half(word),
             libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
             i32::MAX,
         )
@@ -47,9 +55,9 @@ pub(crate) fn wake_all(word: &AtomicU32) {
 // wait that nothing ends as a livelock.
 
 #[cfg(any(loom, miri))]
-pub(crate) fn wait(_word: &AtomicU32, _expected: u32, _deadline: Option<Instant>) {
+pub(crate) fn wait(_word: &AtomicU64, _expected: u32, _deadline: Option<Instant>) {
     crate::sync::spin_hint();
 }
 
 #[cfg(any(loom, miri))]
-pub(crate) fn wake_all(_word: &AtomicU32) {}
+pub(crate) fn wake_all(_word: &AtomicU64) {}

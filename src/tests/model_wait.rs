@@ -19,6 +19,25 @@ fn model_unregister_wait_returns_after_destroy() {
 }
 
 #[test]
+fn model_two_that_wait_for_one_callback_both_return() {
+    explore(|mode| {
+        let world = World::new(mode);
+        let (record, subject) = (world.record(), Subject::new(1));
+        let handle = world.register(record, &subject);
+        let caller = world.spawn(move |world, record| world.try_call(record, handle));
+        let waiter = world.spawn(move |world, record| {
+            let waited = world.engine().unregister_wait(record, handle, Patience::Forever);
+            assert!(matches!(waited, Ok(()) | Err(Error::Stale)));
+        });
+        let waited = world.engine().unregister_wait(record, handle, Patience::Forever);
+        assert!(matches!(waited, Ok(()) | Err(Error::Stale)));
+        assert_eq!(subject.destroyed(), 1);
+        caller.join().unwrap();
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
 fn model_of_two_that_wait_for_each_other_one_is_told_and_none_hangs() {
     explore(|mode| {
         let world = World::new(mode);
