@@ -1,9 +1,7 @@
 //! One stay inside a callback: a call, a pin, or a destroy function that runs.
 
-use super::failure::Failed;
 use super::handle::Handle;
-use super::record::Record;
-use super::slot::Slot;
+use crate::error::Error;
 use crate::sync::{AtomicU64, Relaxed};
 use std::cell::Cell;
 
@@ -35,6 +33,25 @@ impl Tag {
     }
 }
 
+/// What a callback has said of itself, in a frame. Zero is nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Failed(u32);
+
+impl Failed {
+    pub(crate) const NO: Self = Self(0);
+    pub(super) const CALLBACK: Self = Self(1);
+    pub(super) const PANIC: Self = Self(2);
+
+    pub(crate) fn error(self) -> Option<Error> {
+        match self {
+            Self::NO => None,
+            Self::PANIC => Some(Error::Panic),
+            _ => Some(Error::Callback),
+        }
+    }
+}
+
 /// One stay inside something. Zeroed memory is an empty frame.
 #[repr(C, align(16))]
 pub(crate) struct Frame {
@@ -62,12 +79,4 @@ impl Frame {
     pub(super) fn new() -> Self {
         Self { cell: AtomicU64::new(0), tag: Cell::new(Tag::CALL), failed: Cell::new(Failed::NO) }
     }
-}
-
-/// A place inside: the frame of a thread and the slot that it protects.
-#[derive(Clone, Copy)]
-pub(crate) struct Stay<'a> {
-    pub(crate) record: &'a Record,
-    pub(crate) frame: &'a Frame,
-    pub(crate) slot: &'a Slot,
 }

@@ -2,9 +2,8 @@
 //! of its own, so that a second leave of a copied pin is refused like any stale handle.
 
 use super::Engine;
-use super::frame::Stay;
 use super::handle::{Handle, Kind};
-use super::record::Record;
+use super::record::{Record, Stay};
 use super::slot::{Mark, Phase, Word};
 use crate::error::{Error, Fault};
 use crate::sync::{AcqRel, Relaxed, Release, SeqCst, TotalOrder};

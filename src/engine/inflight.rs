@@ -42,9 +42,9 @@
 //! biased, and the revoker needs neither heavy barrier nor second scan.
 
 use super::Engine;
-use super::frame::{Frame, Stay, Tag};
+use super::frame::{Frame, Tag};
 use super::handle::{Handle, Kind};
-use super::record::Record;
+use super::record::{Record, Stay};
 use super::signature::Signature;
 use super::slot::{MANY, Mark, Phase, Slot, TYPED, Word};
 use crate::error::{Error, Fault};
@@ -214,7 +214,7 @@ impl Engine {
         slot: &Slot,
     ) -> Result<(), Fault> {
         let handle = frame.handle();
-        let failed = frame.failed.replace(super::failure::Failed::NO).error();
+        let failed = frame.failed.replace(super::frame::Failed::NO).error();
         if failed.is_some() {
             record.failures.set(record.failures.get() - 1);
         }

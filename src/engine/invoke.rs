@@ -3,9 +3,8 @@
 //! guards' drops release what the library holds (`catch_unwind` around a foreign unwind aborts).
 
 use super::Engine;
-use super::frame::Stay;
 use super::handle::Handle;
-use super::record::Record;
+use super::record::{Record, Stay};
 use crate::error::Fault;
 use crate::sync::Relaxed;
 use std::ffi::{CStr, c_char, c_void};

@@ -12,6 +12,7 @@ mod handle;
 mod hold;
 mod inflight;
 pub(crate) mod invoke;
+mod last_error;
 mod pending;
 mod pin;
 mod record;

@@ -2,9 +2,9 @@
 //! ones a token ([`super::hold`]).
 
 use super::Engine;
-use super::frame::{Stay, Tag};
+use super::frame::Tag;
 use super::handle::{Handle, INDEX_BITS, Kind};
-use super::record::Record;
+use super::record::{Record, Stay};
 use super::signature::Signature;
 use crate::error::{Error, Fault};
 use crate::platform;

@@ -4,9 +4,9 @@
 //! writes; whoever ends a callback's life reads. Frames may be left in any order (pins): one that is
 //! left in the middle stays on the stack, hollow, until what lies above has gone.
 
-use super::failure::{Failed, LastError};
-use super::frame::{Frame, Tag};
+use super::frame::{Failed, Frame, Tag};
 use super::handle::Handle;
+use super::last_error::LastError;
 use super::slab::Cache;
 use super::slot::{Mark, SPECIAL, Slot, TYPED};
 use crate::error::{Error, Fault};
@@ -390,4 +390,12 @@ impl Record {
         self.free_slots.forget();
         self.free_cold.forget();
     }
+}
+
+/// A place inside: the frame of a thread and the slot that it protects.
+#[derive(Clone, Copy)]
+pub(crate) struct Stay<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) frame: &'a Frame,
+    pub(crate) slot: &'a Slot,
 }

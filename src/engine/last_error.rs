@@ -1,0 +1,119 @@
+//! A thread's last failure: codes when it happens, words when somebody asks.
+
+use super::handle::Handle;
+use super::signature::Signature;
+use crate::error::Error;
+use std::cell::{Cell, UnsafeCell};
+use std::fmt::{self, Write};
+use std::mem::MaybeUninit;
+
+/// Longer messages of `cbr_fail` are cut.
+const MESSAGE_MAX: usize = 511;
+
+/// Which function failed, on what, and why.
+type Failure = (Error, &'static str, Handle);
+
+/// The last failure of one thread, as codes; [`LastError::write`] makes the words. Zeroed memory
+/// plus [`LastError::forget`] is valid.
+pub(crate) struct LastError {
+    last: Cell<MaybeUninit<Option<Failure>>>,
+    message_of: Cell<Handle>,
+    message_len: Cell<usize>,
+    message: UnsafeCell<[u8; MESSAGE_MAX]>,
+}
+
+impl LastError {
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            last: Cell::new(MaybeUninit::new(None)),
+            message_of: Cell::new(Handle(0)),
+            message_len: Cell::new(0),
+            message: UnsafeCell::new([0; MESSAGE_MAX]),
+        }
+    }
+
+    /// A new owner starts without a failure.
+    pub(crate) fn forget(&self) {
+        self.last.set(MaybeUninit::new(None));
+        self.message_len.set(0);
+    }
+
+    /// `function` failed with `error` on `handle` (0: it was not about one).
+    pub(crate) fn set(&self, function: &'static str, handle: Handle, error: Error) {
+        self.last.set(MaybeUninit::new(Some((error, function, handle))));
+    }
+
+    /// The message of a `cbr_fail` about `handle`.
+    pub(super) fn set_message(&self, handle: Handle, text: &str) {
+        let mut len = text.len().min(MESSAGE_MAX);
+        while !text.is_char_boundary(len) {
+            len -= 1;
+        }
+        // SAFETY: only the owning thread comes here, and it holds no reference into the buffer.
+        unsafe { (&mut *self.message.get())[..len].copy_from_slice(&text.as_bytes()[..len]) };
+        self.message_len.set(len);
+        self.message_of.set(handle);
+    }
+
+    /// The message of this thread's last `cbr_fail`.
+    fn message(&self) -> &str {
+        // SAFETY: only the owning thread writes, in `set_message`, never while this lives; what it
+        // wrote was cut at a character boundary.
+        unsafe { std::str::from_utf8_unchecked(&(&*self.message.get())[..self.message_len.get()]) }
+    }
+
+    /// The last failure in words; nothing when there was none.
+    pub(crate) fn write(&self, out: &mut dyn Write) -> fmt::Result {
+        // SAFETY: `Records::acquire` has called `forget` before the owner could come here.
+        let Some((error, function, handle)) = (unsafe { self.last.get().assume_init() }) else {
+            return Ok(());
+        };
+        write!(out, "{function}: {error}")?;
+        if matches!(error, Error::Callback | Error::Panic) {
+            // A pin does not say whose it was; the message does.
+            let of = self.message_of.get();
+            if (handle.0 == 0 || handle == of) && !self.message().is_empty() {
+                return write!(out, ": {} (handle {:#x})", self.message(), of.0);
+            }
+        }
+        match handle.0 {
+            0 => Ok(()),
+            number => write!(out, " (handle {number:#x})"),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Null => write!(out, "the function is NULL"),
+            Self::Stale => write!(out, "stale: the object is gone, or never was"),
+            Self::Invalid(what) | Self::Limit(what) | Self::Unsupported(what) => {
+                write!(out, "{what}")
+            }
+            Self::Kind => write!(out, "the handle is of another kind of object"),
+            Self::Signature { have, want } => {
+                let (have, want) = (Signature(have), Signature(want));
+                write!(out, "the callback was registered as {have}, the caller expects {want}")
+            }
+            Self::Thread { owner, caller } => {
+                write!(out, "it belongs to thread {owner}, the call came on thread {caller}")
+            }
+            Self::Deadlock => write!(
+                out,
+                "the wait would never end: this thread is inside what it waits for, or inside \
+                 something that a thread inside that waits for"
+            ),
+            Self::Timeout => write!(out, "the deadline passed"),
+            Self::NoMemory => write!(out, "out of memory"),
+            Self::System { what, errno } => {
+                write!(out, "{what}: {}", std::io::Error::from_raw_os_error(errno))
+            }
+            Self::Callback => write!(out, "the callback failed"),
+            Self::Panic => write!(out, "the callback panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
