@@ -1,0 +1,152 @@
+"""Runs the benchmark and reports: targets, a table of all subjects, results.json, results.svg.
+
+    python3 report.py BENCH_FOLDER [--quick] [--strict]
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+
+import plot
+import syscalls
+import targets
+from driver import FALLBACK, Results, run
+
+PLAIN = ["raw", "plt-out"]
+PEERS = ["liburcu memb", "Rust Arc", "C++ weak_ptr", "sharded-slab", "mutex+uthash", "DashMap+Arc", "GClosure"]
+WAYS_TO_CALL = ["cbr_enter/leave", "cbr_hold/leave", "cbr_call_ptr"]
+WAIT = "cbr_unregister_wait"
+SUBJECTS = PLAIN + ["callbridge"] + PEERS
+ALL = PLAIN + ["callbridge"] + WAYS_TO_CALL + [WAIT, FALLBACK] + PEERS
+
+FULL = {"repetitions": 9, "ms": 30, "rounds": 3, "million": SUBJECTS}
+QUICK = {"repetitions": 5, "ms": 12, "rounds": 2,
+         "million": ["raw", "callbridge", "C++ weak_ptr", "sharded-slab", "DashMap+Arc"]}
+MILLION = 1_000_000
+
+
+def repetition(bench, plan, progress):
+    """All workloads once; each process measures its subjects in turns."""
+    slices = plan["ms"], plan["rounds"]
+    # CALLBRIDGE_MEMBARRIER decides for a process: the other way of leaving is measured in its own,
+    # which a caller's setting must not change.
+    normal, fallback = {"CALLBRIDGE_MEMBARRIER": "1"}, {"CALLBRIDGE_MEMBARRIER": "0"}
+    rename = {"callbridge": FALLBACK}
+    progress("calls")
+    yield from run(bench, "calls", ",".join(PLAIN + ["callbridge"] + WAYS_TO_CALL + PEERS), *slices, env=normal)
+    progress("lives")
+    yield from run(bench, "lives", ",".join(PLAIN + ["callbridge", WAIT] + PEERS), *slices, env=normal)
+    progress("reaper")
+    yield from run(bench, "reaper", ",".join(["raw", "callbridge"] + PEERS), *slices, env=normal)
+    progress("without membarrier")
+    for workload in "calls", "lives", "reaper":
+        yield from run(bench, workload, "callbridge", *slices, env=fallback, rename=rename)
+    for subject in plan["million"]:
+        progress(f"{MILLION:,} alive: {subject}")
+        yield from run(bench, "million", subject, 4 * plan["ms"], 3, MILLION, env=normal)
+
+
+def collect(bench, plan):
+    results, begun = Results(), time.monotonic()
+    for number in range(1, plan["repetitions"] + 1):
+        def progress(what):
+            text = f"repetition {number} of {plan['repetitions']}, {time.monotonic() - begun:.0f} s: {what}"
+            if sys.stderr.isatty():
+                print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            elif what == "calls":
+                print(text, file=sys.stderr, flush=True)
+        results.add_repetition(repetition(bench, plan, progress))
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    return results
+
+
+def machine():
+    model = "unknown CPU"
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+    return {"cpu": model, "cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+
+
+COLUMNS = [  # heading, workload, metric, decimals
+    ("call", "w1", "ns", 2),
+    ("x plt-out", None, None, 2),
+    ("1k", "w1k", "ns", 1),
+    ("1M", "w1m", "ns", 0),
+    ("2 threads", "w2", "scale", 2),
+    ("reg+unreg", "w3", "one_ns", 1),
+    ("2 threads", "w3", "scale", 2),
+    ("reap", "w3r", "ns", 0),
+    ("caller", "w3r", "caller_ns", 1),
+    ("B each", "w4", "bytes", 0),
+    ("ret+rel", "w5", "one_ns", 1),
+]
+
+
+def show_subjects(results):
+    print(f"{'':<26}" + "".join(f"{heading:>10}" for heading, *_ in COLUMNS))
+    for subject in ALL:
+        cells = []
+        for _, workload, metric, decimals in COLUMNS:
+            if workload:
+                value = results.median(workload, subject, metric)
+            else:
+                ratios = results.ratios("w1", subject, "plt-out")
+                value = sorted(ratios)[len(ratios) // 2] if ratios else None
+            cells.append(f"{value:>10.{decimals}f}" if value is not None else f"{'':>10}")
+        print(f"{subject:<26}" + "".join(cells).rstrip())
+    print("Times in ns. 1k, 1M: that many live callbacks in random order. 2 threads: total throughput over one's.")
+    print("reap: unregister of what another thread has called; caller: a call of that thread meanwhile.")
+    print("B each: resident memory of a live callback. Peers are described in bench/README.md.")
+
+
+def main(bench, options):
+    plan = QUICK if "--quick" in options else FULL
+    # Absent when output goes to a file.
+    colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    paint = (lambda text, color: f"\033[{color}m{text}\033[0m") if colored else (lambda text, _: text)
+    begun = time.monotonic()
+    sections = syscalls.count(bench)
+    results = collect(bench, plan)
+    rows = targets.evaluate(results, sections)
+    about = machine()
+
+    print(f"\n{about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}; {plan['repetitions']} repetitions; "
+          f"one locked instruction: {results.median('w1', 'locked instruction'):.1f} ns")
+    good = [results.median(workload, "callbridge", "good") for workload in ("w2", "w3", "w3r")]
+    shares = [share for share in good if share is not None]
+    print("two threads: time in which both really ran: " + ", ".join(f"{share:.0%}" for share in shares))
+    if min(shares, default=0) < 0.5:
+        print(paint("The machine is busy with other things: times are too high, and ratios uncertain.", "33"))
+    print()
+    targets.show(rows, paint)
+    print()
+    show_subjects(results)
+    print()
+    syscalls.show(sections)
+
+    with open(os.path.join(bench, "results.json"), "w", encoding="utf-8") as file:
+        json.dump({
+            "machine": about,
+            "plan": {key: plan[key] for key in ("repetitions", "ms", "rounds")},
+            "targets": rows,
+            "results": [
+                {"workload": workload, "subject": subject, "metric": metric, "median": results.median(*key),
+                 "repetitions": values}
+                for key, values in results.values.items() for workload, subject, metric in [key]
+            ],
+            "system_calls": [{"title": t, "operations": n, "calls": dict(calls)} for t, n, calls in sections],
+        }, file, indent=1)
+    plot.write(os.path.join(bench, "results.svg"), results, SUBJECTS, about)
+    missed = sum(row["verdict"] != "PASS" for row in rows)
+    print(f"\n{len(rows) - missed} of {len(rows)} targets reached, in {time.monotonic() - begun:.0f} s; "
+          f"{bench}/results.json, {bench}/results.svg")
+    return 1 if missed and "--strict" in options else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

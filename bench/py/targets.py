@@ -1,0 +1,85 @@
+"""The numbers that the library must reach, and whether a run's results do."""
+
+import statistics
+
+VALIDATING = ["sharded-slab", "C++ weak_ptr", "mutex+uthash", "DashMap+Arc"]
+OURS, LIBRARY_CALL = "callbridge", "plt-out"
+
+
+def _row(work, target, values, unit, reached, note=""):
+    """One line of the table: `values` are those of each repetition."""
+    if not values:
+        return {"work": work, "target": target, "measured": None, "verdict": "NO DATA", "note": note}
+    middle = statistics.median(values)
+    return {
+        "work": work,
+        "target": target,
+        "measured": middle,
+        "lowest": min(values),
+        "highest": max(values),
+        "unit": unit,
+        "verdict": "PASS" if reached(middle) else "MISS",
+        "note": note,
+    }
+
+
+def _locked(results, count, base=None):
+    """What a number of locked instructions alone would take: the floor of what uses them."""
+    one = results.median("w1", "locked instruction")
+    if one is None:
+        return ""
+    instructions = "1 locked instruction" if count == 1 else f"{count} locked instructions"
+    if base:
+        return f"{instructions} alone: {count * one / results.median('w1', base):.2f}"
+    return f"{instructions} alone: {count * one:.1f} ns"
+
+
+def _fastest(results, workload, subjects):
+    found = [(results.median(workload, subject), subject) for subject in subjects]
+    return min((ns, subject) for ns, subject in found if ns is not None)[1]
+
+
+def evaluate(results, syscalls):
+    """A list of rows. `syscalls`: sections as from syscalls.count."""
+    rival = _fastest(results, "w1m", VALIDATING)
+    calls = [sum(calls.values()) for _, _, calls in syscalls[:3]]
+    return [
+        _row("cbr_call, one handle, one thread", "<= 1.5 x plt-out",
+             results.ratios("w1", OURS, LIBRARY_CALL), "x", lambda x: x <= 1.5, _locked(results, 1, LIBRARY_CALL)),
+        _row("the same handle from two threads, total", ">= 1.9 x one thread",
+             results.each("w2", OURS, "scale"), "x", lambda x: x >= 1.9),
+        _row("1,000,000 live handles, random order", "< peers that validate",
+             results.ratios("w1m", OURS, rival), "x", lambda x: x < 1, f"fastest of them: {rival}"),
+        _row("register + unregister, one thread", "<= 25 ns",
+             results.each("w3", OURS, "one_ns"), "ns", lambda ns: ns <= 25),
+        _row("register + unregister, two threads, total", ">= 1.8 x one thread",
+             results.each("w3", OURS, "scale"), "x", lambda x: x >= 1.8),
+        _row("unregister beside a calling thread", "<= 0.5 x DashMap+Arc",
+             results.ratios("w3r", OURS, "DashMap+Arc"), "x", lambda x: x <= 0.5),
+        _row("system calls of these ends of lives", "none",
+             [sum(calls)], "", lambda n: n == 0, f"in {sum(n for _, n, _ in syscalls[:3]):,} unregisters"),
+        _row("memory of a live callback, 1,000,000 alive", "<= 80 bytes",
+             results.each("w4", OURS, "bytes"), "B", lambda b: b <= 80),
+        _row("retain + release, one thread", "<= 8 ns",
+             results.each("w5", OURS, "one_ns"), "ns", lambda ns: ns <= 8, _locked(results, 2)),
+    ]
+
+
+def number(value, unit=""):
+    digits = 0 if unit == "" else 2 if unit == "x" else 1
+    return f"{value:.{digits}f}{' ' if unit else ''}{unit}"
+
+
+def show(rows, paint):
+    print(f"{'work':<43} {'target':<22} {'measured':>9} {'(lowest-highest)':>17}")
+    for row in rows:
+        verdict = row["verdict"]
+        color = "32" if verdict == "PASS" else "31"
+        if row["measured"] is None:
+            print(f"{row['work']:<43} {row['target']:<22} {'-':>9} {'':>17}  {paint(verdict, color)}")
+            continue
+        unit = row["unit"]
+        spread = f"({number(row['lowest'], unit).split()[0]}-{number(row['highest'], unit).split()[0]})"
+        spread = "" if row["lowest"] == row["highest"] else spread
+        print(f"{row['work']:<43} {row['target']:<22} {number(row['measured'], unit):>9} {spread:>17}"
+              f"  {paint(verdict, color)}  {row['note']}".rstrip())
