@@ -4,6 +4,7 @@ use super::frame::{Failed, Tag};
 use super::record::Record;
 use super::{Engine, invoke};
 use crate::error::Error;
+use crate::platform::logging;
 use std::ffi::CStr;
 
 impl Engine {
@@ -19,13 +20,14 @@ impl Engine {
         const OUTSIDE: Error = Error::Invalid("cbr_fail outside of any callback");
         let frame = record.stack().find(|frame| frame.handle().0 != 0).ok_or(OUTSIDE)?;
         let handle = frame.handle();
-        let text = message.to_string_lossy();
         if frame.tag.get() == Tag::DESTROY {
-            let name = self.name_for_log(handle);
-            log::warn!("the destroy function of callback {name} failed: {text}");
+            logging::warn(|| {
+                let (name, text) = (self.name_for_log(handle), message.to_string_lossy());
+                format!("the destroy function of callback {name} failed: {text}")
+            });
             return Ok(());
         }
-        record.last_error.set_message(handle, &text);
+        record.messages.keep(frame, message.to_bytes());
         if frame.failed.get() == Failed::NO {
             record.failures.set(record.failures.get() + 1);
         }

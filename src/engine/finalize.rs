@@ -1,7 +1,7 @@
 //! The end of a callback: destroy runs once, then the slot is free for the next generation.
 
 use super::Engine;
-use super::frame::{Frame, Tag};
+use super::frame::{Failed, Frame, Tag};
 use super::handle::Handle;
 use super::invoke;
 use super::record::Record;
@@ -73,6 +73,7 @@ impl Record {
         let frame = self.push_cold(Tag::DESTROY).ok()?;
         // Relaxed: the note that a waiting destroy function publishes comes later, in the total order.
         frame.cell.store(handle.0, Relaxed);
+        frame.failed.set(Failed::stack_mark());
         Some(frame)
     }
 }
@@ -94,8 +95,9 @@ impl Drop for Finalization<'_> {
         engine.free_slot(record, slot, handle.index());
         if let Some(frame) = frame {
             frame.tag.set(Tag::CALL);
+            frame.failed.set(Failed::NO);
             frame.cell.store(0, Relaxed);
-            record.drop_hollow();
+            record.settle();
         }
     }
 }

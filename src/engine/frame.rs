@@ -15,9 +15,12 @@ impl Tag {
     /// A destroy function: seen by deadlock detection, not part of the depth.
     pub(crate) const DESTROY: Self = Self(u32::MAX);
 
-    /// A pin, by its number, which is never one of the other two.
+    /// A hold on its way: gone before host code runs.
+    pub(crate) const HOLD: Self = Self(u32::MAX - 1);
+
+    /// A pin, by its number, which is never one of the other three.
     pub(crate) fn pin(number: u32) -> Self {
-        Self(number % (u32::MAX - 1) + 1)
+        Self(number % (u32::MAX - 2) + 1)
     }
 
     pub(crate) fn number(self) -> u32 {
@@ -29,7 +32,7 @@ impl Tag {
     }
 
     pub(crate) fn is_pin(self) -> bool {
-        self != Self::CALL && self != Self::DESTROY
+        self != Self::CALL && self != Self::DESTROY && self != Self::HOLD
     }
 }
 
@@ -42,6 +45,19 @@ impl Failed {
     pub(crate) const NO: Self = Self(0);
     pub(super) const CALLBACK: Self = Self(1);
     pub(super) const PANIC: Self = Self(2);
+
+    /// Where the native stack is now, for the frame of a destroy function.
+    #[inline(never)]
+    pub(super) fn stack_mark() -> Self {
+        let here = 0u8;
+        Self((&raw const here).addr() as u32)
+    }
+
+    /// Has the function that made this mark returned, or been jumped over? The stack grows downward:
+    /// then we are above. Stacks are smaller than 2 GiB.
+    pub(super) fn is_jumped_over(self) -> bool {
+        (Self::stack_mark().0.wrapping_sub(self.0) as i32) > 0
+    }
 
     pub(crate) fn error(self) -> Option<Error> {
         match self {
@@ -59,7 +75,7 @@ pub(crate) struct Frame {
     pub(crate) cell: AtomicU64,
     /// Owner only.
     pub(crate) tag: Cell<Tag>,
-    /// Owner only: what the callback has said of itself.
+    /// Owner only: what the callback has said of itself; of a destroy function where the stack was.
     pub(crate) failed: Cell<Failed>,
 }
 

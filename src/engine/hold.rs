@@ -16,7 +16,7 @@ impl Engine {
     pub(crate) fn hold(&self, stay: Stay<'_>) -> Result<Handle, Fault> {
         let token = self.count_hold(stay);
         // Counted first, then left: a scan that misses the cell sees the count.
-        self.leave(stay)?;
+        self.leave_cold(stay.record, stay.frame, stay.slot)?;
         token.map_err(|error| stay.record.fault(error))
     }
 
@@ -45,6 +45,7 @@ impl Engine {
     /// Ends the hold with this token, on any thread.
     pub(crate) fn end_hold(&self, record: &Record, token: Handle) -> Result<(), Error> {
         let token_slot = self.resolve(token, Kind::Hold)?;
+        token_slot.live(token)?;
         let live = Word::new(token.generation(), Phase::Live);
         let ending = Word::new(token.generation(), Phase::Finalizing);
         // AcqRel: one winner, who sees what `count_hold` stored.

@@ -85,7 +85,7 @@ impl Engine {
     ) -> Result<(&'a Frame, &'a Slot), Fault> {
         let slot = self.slots.get(handle.index_as(Kind::Callback));
         let (Some(slot), Some(frame)) = (slot, record.next_frame()) else {
-            return self.enter_cold(record, handle, ANY_TYPE);
+            return self.enter_cold(record, handle, ANY_TYPE, Tag::CALL);
         };
         // ORDER[inflight] publish; partner: the scan in `Record::holds`.
         frame.cell.swap_sc(handle.0);
@@ -106,14 +106,15 @@ impl Engine {
 
     #[cold]
     #[inline(never)]
-    fn enter_cold<'a>(
+    pub(crate) fn enter_cold<'a>(
         &'a self,
         record: &'a Record,
         handle: Handle,
         any_type: bool,
+        tag: Tag,
     ) -> Result<(&'a Frame, &'a Slot), Fault> {
         let slot = self.resolve(handle, Kind::Callback).map_err(|error| record.fault(error))?;
-        let frame = record.push_cold(Tag::CALL).map_err(|error| record.fault(error))?;
+        let frame = record.push_cold(tag).map_err(|error| record.fault(error))?;
         // ORDER[inflight] as in `enter`.
         frame.cell.swap_sc(handle.0);
         self.check_in(record, frame, slot, handle, any_type)?;
@@ -217,6 +218,9 @@ impl Engine {
         let failed = frame.failed.replace(super::frame::Failed::NO).error();
         if failed.is_some() {
             record.failures.set(record.failures.get() - 1);
+            // Even if there is no message: then an older one must not be taken for it.
+            record.last_error.forget_message();
+            record.messages.take(frame, |text| record.last_error.set_message(handle, text));
         }
         frame.tag.set(Tag::CALL);
         let word = if record.leaves_by_exchange.get() {
@@ -230,7 +234,7 @@ impl Engine {
             light_barrier();
             slot.word.load(Relaxed)
         };
-        record.drop_hollow();
+        record.settle();
         record.set_attention(record.failures.get() > 0);
         if Word(word).is(handle, Phase::Revoked) {
             self.after_leave(record, slot, handle);

@@ -1,14 +1,12 @@
 //! A thread's last failure: codes when it happens, words when somebody asks.
 
 use super::handle::Handle;
+use super::message::Text;
 use super::signature::Signature;
 use crate::error::Error;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
-
-/// Longer messages of `cbr_fail` are cut.
-const MESSAGE_MAX: usize = 511;
 
 /// Which function failed, on what, and why.
 type Failure = (Error, &'static str, Handle);
@@ -18,8 +16,7 @@ type Failure = (Error, &'static str, Handle);
 pub(crate) struct LastError {
     last: Cell<MaybeUninit<Option<Failure>>>,
     message_of: Cell<Handle>,
-    message_len: Cell<usize>,
-    message: UnsafeCell<[u8; MESSAGE_MAX]>,
+    message: UnsafeCell<Text>,
 }
 
 impl LastError {
@@ -28,15 +25,14 @@ impl LastError {
         Self {
             last: Cell::new(MaybeUninit::new(None)),
             message_of: Cell::new(Handle(0)),
-            message_len: Cell::new(0),
-            message: UnsafeCell::new([0; MESSAGE_MAX]),
+            message: UnsafeCell::new(Text::empty()),
         }
     }
 
     /// A new owner starts without a failure.
     pub(crate) fn forget(&self) {
         self.last.set(MaybeUninit::new(None));
-        self.message_len.set(0);
+        self.message_of.set(Handle(0));
     }
 
     /// `function` failed with `error` on `handle` (0: it was not about one).
@@ -44,23 +40,22 @@ impl LastError {
         self.last.set(MaybeUninit::new(Some((error, function, handle))));
     }
 
-    /// The message of a `cbr_fail` about `handle`.
-    pub(super) fn set_message(&self, handle: Handle, text: &str) {
-        let mut len = text.len().min(MESSAGE_MAX);
-        while !text.is_char_boundary(len) {
-            len -= 1;
-        }
+    /// The callback that has just failed may have had nothing to say.
+    pub(super) fn forget_message(&self) {
+        self.message_of.set(Handle(0));
+    }
+
+    /// What the callback that has just failed had to say.
+    pub(super) fn set_message(&self, handle: Handle, text: &Text) {
         // SAFETY: only the owning thread comes here, and it holds no reference into the buffer.
-        unsafe { (&mut *self.message.get())[..len].copy_from_slice(&text.as_bytes()[..len]) };
-        self.message_len.set(len);
+        unsafe { (*self.message.get()).set(text.as_str().as_bytes()) };
         self.message_of.set(handle);
     }
 
-    /// The message of this thread's last `cbr_fail`.
+    /// The message of this thread's last failed call.
     fn message(&self) -> &str {
-        // SAFETY: only the owning thread writes, in `set_message`, never while this lives; what it
-        // wrote was cut at a character boundary.
-        unsafe { std::str::from_utf8_unchecked(&(&*self.message.get())[..self.message_len.get()]) }
+        // SAFETY: only the owning thread writes, in `set_message`, never while this lives.
+        unsafe { (*self.message.get()).as_str() }
     }
 
     /// The last failure in words; nothing when there was none.
@@ -73,7 +68,7 @@ impl LastError {
         if matches!(error, Error::Callback | Error::Panic) {
             // A pin does not say whose it was; the message does.
             let of = self.message_of.get();
-            if (handle.0 == 0 || handle == of) && !self.message().is_empty() {
+            if of.0 != 0 && (handle.0 == 0 || handle == of) && !self.message().is_empty() {
                 return write!(out, ": {} (handle {:#x})", self.message(), of.0);
             }
         }

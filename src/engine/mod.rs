@@ -13,6 +13,7 @@ mod hold;
 mod inflight;
 pub(crate) mod invoke;
 mod last_error;
+mod message;
 mod pending;
 mod pin;
 mod record;
@@ -46,7 +47,7 @@ use crate::platform::membarrier::Barrier;
 use crate::sync::{AtomicU32, AtomicU64, Relaxed};
 use records::Records;
 use slab::Slab;
-use slot::{Phase, Slot};
+use slot::Slot;
 use wait::DeadlockSearch;
 
 #[cfg(not(loom))]
@@ -57,6 +58,12 @@ const FIRST_COLD: u32 = 6;
 const FIRST_SLOT: u32 = 2;
 #[cfg(loom)]
 const FIRST_COLD: u32 = 2;
+
+/// The process's engine chooses its own at the start; models and tests have no start.
+#[cfg(not(any(loom, test)))]
+const FIRST_GENERATION: u32 = 0;
+#[cfg(any(loom, test))]
+const FIRST_GENERATION: u32 = 1;
 
 /// All state of the library. The process has one, models and tests make their own.
 pub(crate) struct Engine {
@@ -72,6 +79,8 @@ pub(crate) struct Engine {
     /// When a slot was put there for the first time, the latest.
     pending_since: AtomicU64,
     deadlock_search: DeadlockSearch,
+    /// 1 in the child of a fork until [`Engine::sweep_after_fork`].
+    sweep_due: AtomicU32,
     /// Calls and pins that a thread's end has released.
     left_by_thread_end: AtomicU64,
 }
@@ -84,10 +93,11 @@ impl Engine {
             cold: Slab::new(),
             records: Records::new(),
             barrier: Barrier::new(),
-            first_generation: AtomicU32::new(1),
+            first_generation: AtomicU32::new(FIRST_GENERATION),
             pending: AtomicU32::new(0),
             pending_since: AtomicU64::new(0),
             deadlock_search: DeadlockSearch::new(),
+            sweep_due: AtomicU32::new(0),
             left_by_thread_end: AtomicU64::new(0),
         }
     }
@@ -98,10 +108,11 @@ impl Engine {
             cold: Slab::new(),
             records: Records::new(),
             barrier: Barrier::new(),
-            first_generation: AtomicU32::new(1),
+            first_generation: AtomicU32::new(FIRST_GENERATION),
             pending: AtomicU32::new(0),
             pending_since: AtomicU64::new(0),
             deadlock_search: DeadlockSearch::new(),
+            sweep_due: AtomicU32::new(0),
             left_by_thread_end: AtomicU64::new(0),
         }
     }
@@ -134,15 +145,12 @@ impl Engine {
     /// Another kind's handle, or nobody's?
     #[cold]
     fn misnamed(&self, handle: Handle, kind: Kind) -> Error {
-        let is_live = self.slots.get(handle.index()).is_some_and(|slot| {
-            slot.peek().is(handle, Phase::Live)
-                && slot::Mark(slot.mark.load(Relaxed)).belongs_to(handle)
-        });
+        let is_live = self.slots.get(handle.index()).is_some_and(|slot| slot.live(handle).is_ok());
         if is_live && !handle.has_kind(kind) { Error::Kind } else { Error::Stale }
     }
 
     /// Is a call through this handle possible now? Another thread may end it at any time.
     pub(crate) fn is_live(&self, handle: Handle) -> bool {
-        self.resolve(handle, Kind::Callback).is_ok_and(|slot| slot.peek().is(handle, Phase::Live))
+        self.resolve(handle, Kind::Callback).is_ok_and(|slot| slot.live(handle).is_ok())
     }
 }

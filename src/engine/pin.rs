@@ -47,7 +47,7 @@ impl Engine {
         handle: Handle,
         signature: Option<Signature>,
     ) -> Result<Pinned, Fault> {
-        let stay = self.enter_checked(record, handle, signature)?;
+        let stay = self.checked(self.enter::<true>(record, handle)?, signature)?;
         let tag = record.next_pin();
         stay.frame.tag.set(tag);
         let token = u64::from(tag.number()) << 32
@@ -63,26 +63,22 @@ impl Engine {
         handle: Handle,
         signature: Option<Signature>,
     ) -> Result<Pinned, Fault> {
-        let stay = self.enter_checked(record, handle, signature)?;
+        // Not by `enter`: at the nesting limit there is a frame for a hold all the same.
+        let (frame, slot) = self.enter_cold(record, handle, true, Tag::HOLD)?;
+        let stay = self.checked(Stay { record, frame, slot }, signature)?;
         let mut held = pinned(stay, Pin { token: 0, record: 0 });
         held.pin.token = self.hold(stay)?.0;
         Ok(held)
     }
 
     #[inline(always)]
-    fn enter_checked<'a>(
-        &'a self,
-        record: &'a Record,
-        handle: Handle,
-        signature: Option<Signature>,
-    ) -> Result<Stay<'a>, Fault> {
-        let stay = self.enter::<true>(record, handle)?;
+    fn checked<'a>(&self, stay: Stay<'a>, signature: Option<Signature>) -> Result<Stay<'a>, Fault> {
         // Relaxed: published with LIVE.
         let have = stay.slot.signature.load(Relaxed);
         match signature {
             Some(Signature(want)) if want != have => {
                 self.leave(stay)?;
-                Err(record.fault(Error::Signature { have, want }))
+                Err(stay.record.fault(Error::Signature { have, want }))
             }
             _ => Ok(stay),
         }

@@ -7,6 +7,7 @@
 use super::frame::{Failed, Frame, Tag};
 use super::handle::Handle;
 use super::last_error::LastError;
+use super::message::Messages;
 use super::slab::Cache;
 use super::slot::{Mark, SPECIAL, Slot, TYPED};
 use crate::error::{Error, Fault};
@@ -36,13 +37,24 @@ const ATTENTION: usize = 1;
 /// Calls of one callback in a row after which a thread is biased towards it. What a biased thread
 /// saves in so many calls, 5 ns each, pays for the membarrier that another thread's unregister of this
 /// callback then needs.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, miri)))]
 pub(crate) const RUN: u32 = 2048;
-#[cfg(loom)]
+#[cfg(any(loom, miri))]
 pub(crate) const RUN: u32 = 1;
 
-/// No handle: its kind does not exist.
+/// No valid handle. A host may pass this very number: then it finds [`nowhere`].
 const NO_BIAS: u64 = u64::MAX;
+
+/// The slot of no bias: never live.
+fn nowhere() -> *const Slot {
+    #[cfg(not(loom))]
+    {
+        static NOWHERE: Slot = Slot::new();
+        &raw const NOWHERE
+    }
+    #[cfg(loom)]
+    std::ptr::null()
+}
 
 /// Zeroed memory plus [`Record::begin`] is a valid record.
 #[repr(C, align(128))]
@@ -65,6 +77,8 @@ pub(crate) struct Record {
     pub(crate) leaves_by_exchange: Cell<bool>,
     /// Owner only: how many frames have `failed` set.
     pub(crate) failures: Cell<u32>,
+    /// Owner only: how many frames are in use out of the order of their places, see [`Order`].
+    disordered: Cell<u32>,
     /// Owner only: number of the last pin.
     pins: Cell<u32>,
     /// Kernel's number of the owner.
@@ -74,20 +88,32 @@ pub(crate) struct Record {
     /// that the owner was waiting, and so its frames unchanged, in between.
     pub(crate) waits_for: AtomicU64,
     pub(crate) epoch: AtomicU64,
-    /// Under the deadlock search's lock: the last search that came by, and its list of what to visit.
+    /// Under the deadlock search's lock: the last search that came by, its list of what to visit, who
+    /// led here, and what was seen.
     pub(crate) visited: AtomicU64,
     pub(crate) visit_next: AtomicU32,
+    pub(crate) visited_from: AtomicU32,
+    pub(crate) seen_waits_for: AtomicU64,
+    pub(crate) seen_epoch: AtomicU64,
 
     /// Owner only: free slots, free cold entries.
     pub(crate) free_slots: Cache,
     pub(crate) free_cold: Cache,
     /// Owner only: what the [`Fault`] on its way up means.
     fault: Cell<Option<Error>>,
+    /// Owner only: what the failed frames have to say.
+    pub(super) messages: Messages,
     /// Owner only: the last failure.
     pub(crate) last_error: LastError,
 
     shown: Shown,
+    order: Order,
 }
+
+/// The frames in use, outermost first, while a hollow one in the middle was used again for want of
+/// room: pins that are taken hand over hand need no more frames than they are at a time. Meanwhile the
+/// hot paths give way.
+struct Order([Cell<u16>; MAX_DEPTH + SPARE_FRAMES]);
 
 /// What a scan reads, all of it in one cache line as long as the thread has not been deep, and apart
 /// from what the owner alone writes at every call.
@@ -119,16 +145,22 @@ impl Record {
             id: Cell::new(0),
             leaves_by_exchange: Cell::new(false),
             failures: Cell::new(0),
+            disordered: Cell::new(0),
             pins: Cell::new(0),
             thread: AtomicU32::new(0),
             waits_for: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             visited: AtomicU64::new(0),
             visit_next: AtomicU32::new(0),
+            visited_from: AtomicU32::new(0),
+            seen_waits_for: AtomicU64::new(0),
+            seen_epoch: AtomicU64::new(0),
             free_slots: Cache::new(),
             free_cold: Cache::new(),
             fault: Cell::new(None),
+            messages: Messages::new(),
             last_error: LastError::new(),
+            order: Order(std::array::from_fn(|_| Cell::new(0))),
             shown: Shown {
                 bias: AtomicU64::new(0),
                 high_water: AtomicU32::new(0),
@@ -145,6 +177,7 @@ impl Record {
         self.shown.high_water.store(FIRST_HIGH_WATER as u32, Relaxed);
         self.shown.bias.store(NO_BIAS, Relaxed);
         self.callable_bias.set(NO_BIAS);
+        self.biased_slot.set(nowhere());
         self.set_attention(false);
     }
 
@@ -202,7 +235,12 @@ impl Record {
         if mark.has(SPECIAL) {
             return;
         }
-        self.callable_bias.set(if mark.has(TYPED) { NO_BIAS } else { handle.0 });
+        if mark.has(TYPED) {
+            // Only pins may use it, and they compare with `Shown::bias`.
+            self.callable_bias.set(0);
+        } else {
+            self.callable_bias.set(handle.0);
+        }
         self.biased_slot.set(slot);
         // ORDER[inflight] before the first plain publish; partner: the scan's load of the bias.
         self.shown.bias.swap_sc(handle.0);
@@ -214,6 +252,7 @@ impl Record {
         // it; partner: `is_biased_to`.
         if self.shown.bias.load(Relaxed) != NO_BIAS {
             self.callable_bias.set(NO_BIAS);
+            self.biased_slot.set(nowhere());
             self.shown.bias.store(NO_BIAS, Release);
         }
     }
@@ -272,7 +311,7 @@ impl Record {
     /// Should the hot paths give way to the cold ones?
     pub(crate) fn set_attention(&self, on: bool) {
         let top = self.top.get().map_addr(|address| address & !ATTENTION);
-        if on || self.leaves_by_exchange.get() {
+        if on || self.leaves_by_exchange.get() || self.disordered.get() > 0 {
             self.top.set(top.map_addr(|address| address | ATTENTION));
             self.limit.set(std::ptr::null());
         } else {
@@ -308,7 +347,12 @@ impl Record {
 
     /// The frames in use, uppermost first, hollow ones among them.
     pub(crate) fn stack(&self) -> impl Iterator<Item = &Frame> {
-        self.shown.frames[..self.top_index()].iter().rev()
+        let disordered = self.disordered.get() as usize;
+        let count = if disordered > 0 { disordered } else { self.top_index() };
+        (0..count).rev().map(move |place| {
+            let index = if disordered > 0 { self.order.0[place].get().into() } else { place };
+            &self.shown.frames[index]
+        })
     }
 
     /// The frame of this number, if in use.
@@ -323,28 +367,77 @@ impl Record {
 
     /// Puts a frame on the stack, whatever the state of the record; its cell is still 0.
     pub(crate) fn push_cold(&self, tag: Tag) -> Result<&Frame, Error> {
-        self.drop_hollow();
-        let index = self.top_index();
-        let end = if tag == Tag::DESTROY { self.shown.frames.len() } else { MAX_DEPTH };
-        if index >= end {
-            return Err(Error::Limit("4096 nested calls and pins on one thread"));
-        }
+        self.settle();
         // Relaxed: the owner reads what it wrote.
         let high_water = self.shown.high_water.load(Relaxed) as usize;
+        let mut index = self.top_index();
+        if index >= high_water || self.disordered.get() > 0 {
+            index = self.lowest_unused();
+        }
+        let spare = tag == Tag::DESTROY || tag == Tag::HOLD;
+        if index >= if spare { self.shown.frames.len() } else { MAX_DEPTH } {
+            return Err(Error::Limit("4096 nested calls and pins on one thread"));
+        }
         if index >= high_water {
             let raised = (high_water * 2).clamp(index + 1, self.shown.frames.len());
             // ORDER[inflight] before the cell's exchange; partner: the scan's load.
             self.shown.high_water.swap_sc(raised as u32);
             self.set_attention(self.failures.get() > 0);
         }
-        self.set_top_index(index + 1);
+        if index < self.top_index() || self.disordered.get() > 0 {
+            self.append_out_of_order(index);
+        }
+        self.set_top_index(self.top_index().max(index + 1));
         let frame = &self.shown.frames[index];
         frame.tag.set(tag);
         Ok(frame)
     }
 
+    fn lowest_unused(&self) -> usize {
+        let top = self.top_index();
+        // Relaxed: the owner reads what it wrote.
+        (0..top).find(|index| self.shown.frames[*index].cell.load(Relaxed) == 0).unwrap_or(top)
+    }
+
+    fn append_out_of_order(&self, index: usize) {
+        let mut count = self.disordered.get();
+        if count == 0 {
+            for (place, frame) in self.shown.frames[..self.top_index()].iter().enumerate() {
+                if frame.handle().0 != 0 {
+                    self.order.0[count as usize].set(place as u16);
+                    count += 1;
+                }
+            }
+        }
+        self.order.0[count as usize].set(index as u16);
+        self.disordered.set(count + 1);
+        self.set_attention(self.failures.get() > 0);
+    }
+
+    /// Forgets frames that were left: those at the top, and the order once it is that of the places.
+    pub(crate) fn settle(&self) {
+        self.drop_hollow();
+        let count = self.disordered.get() as usize;
+        if count == 0 {
+            return;
+        }
+        let (mut kept, mut sorted) = (0, true);
+        for place in 0..count {
+            let index = self.order.0[place].get();
+            // The one that is being entered has no handle yet, and is the last.
+            if self.shown.frames[usize::from(index)].handle().0 == 0 {
+                continue;
+            }
+            sorted &= kept == 0 || self.order.0[kept - 1].get() < index;
+            self.order.0[kept].set(index);
+            kept += 1;
+        }
+        self.disordered.set(if sorted { 0 } else { kept as u32 });
+        self.set_attention(self.failures.get() > 0);
+    }
+
     /// Takes left frames off the top of the stack.
-    pub(crate) fn drop_hollow(&self) {
+    fn drop_hollow(&self) {
         let mut top = self.top_index();
         // Relaxed: the owner reads what it wrote.
         while top > 0 && self.shown.frames[top - 1].cell.load(Relaxed) == 0 {
@@ -382,8 +475,10 @@ impl Record {
             }
             frame.tag.set(Tag::CALL);
             frame.failed.set(Failed::NO);
+            self.messages.take(frame, |_| ());
         }
         self.failures.set(0);
+        self.disordered.set(0);
         self.set_top_index(0);
         self.forget_run();
         self.waits_for.store(0, Relaxed);

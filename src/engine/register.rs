@@ -65,7 +65,7 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn retain(&self, handle: Handle) -> Result<(), Error> {
         let slot = self.resolve(handle, Kind::Callback)?;
-        let mut word = slot.peek();
+        let mut word = slot.live(handle)?;
         loop {
             if !word.is(handle, Phase::Live) {
                 return Err(Error::Stale);
@@ -85,7 +85,7 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn release(&self, record: &Record, handle: Handle) -> Result<(), Error> {
         let slot = self.resolve(handle, Kind::Callback)?;
-        let mut word = slot.peek();
+        let mut word = slot.live(handle)?;
         loop {
             if !word.is(handle, Phase::Live) {
                 return Err(Error::Stale);
@@ -110,7 +110,7 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn unregister(&self, record: &Record, handle: Handle) -> Result<(), Error> {
         let slot = self.resolve(handle, Kind::Callback)?;
-        let mut word = slot.peek();
+        let mut word = slot.live(handle)?;
         while word.is(handle, Phase::Live) {
             match self.end(record, slot, handle, word) {
                 Ok(()) => return Ok(()),
@@ -151,7 +151,7 @@ impl Engine {
 
     /// Live → revoked; stale if another thread was first.
     pub(crate) fn revoke(&self, slot: &Slot, handle: Handle) -> Result<(), Error> {
-        let mut word = slot.peek();
+        let mut word = slot.live(handle)?;
         loop {
             if !word.is(handle, Phase::Live) {
                 return Err(Error::Stale);
@@ -176,7 +176,6 @@ impl Engine {
 
     /// How many references it has now.
     pub(crate) fn references(&self, handle: Handle) -> Result<u32, Error> {
-        let word = self.resolve(handle, Kind::Callback)?.peek();
-        if word.is(handle, Phase::Live) { Ok(word.references()) } else { Err(Error::Stale) }
+        Ok(self.resolve(handle, Kind::Callback)?.live(handle)?.references())
     }
 }

@@ -88,6 +88,11 @@ impl<T: Entry, const FIRST: u32> Slab<T, FIRST> {
         1 << FIRST
     }
 
+    /// Every entry that was ever handed out.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        (Self::begin()..self.end()).map(|index| (index, self.at(index)))
+    }
+
     /// Hands out `count` (a power of two up to 64) neighbouring entries that were never used.
     pub(crate) fn carve(&self, count: u32, generation: u32) -> Result<u32, Error> {
         loop {

@@ -2,7 +2,8 @@
 
 use super::handle::{Handle, INDEX_BITS, Kind};
 use super::slab::Entry;
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Relaxed};
+use crate::error::Error;
+use crate::sync::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed};
 
 /// The life of a slot: `Free → Live → Revoked → Finalizing → Free` of the next generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -161,6 +162,24 @@ pub(crate) struct Slot {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == 64);
 
+impl Slot {
+    #[cfg(not(loom))]
+    pub(super) const fn new() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            mark: AtomicU64::new(0),
+            function: AtomicPtr::new(std::ptr::null_mut()),
+            user_data: AtomicPtr::new(std::ptr::null_mut()),
+            destroy: AtomicPtr::new(std::ptr::null_mut()),
+            signature: AtomicU64::new(0),
+            holds: AtomicU32::new(0),
+            waited_for: AtomicU32::new(0),
+            cold: AtomicU32::new(0),
+            pending: AtomicU32::new(0),
+        }
+    }
+}
+
 impl Entry for Slot {
     #[cfg(loom)]
     fn new() -> Self {
@@ -198,6 +217,16 @@ impl Slot {
         if self.waited_for.load(Relaxed) != 0 {
             self.waited_for.store(0, Relaxed);
         }
+    }
+
+    /// The word, if it is live and this handle's.
+    #[inline(always)]
+    pub(crate) fn live(&self, handle: Handle) -> Result<Word, Error> {
+        // Acquire: partner: the store of LIVE, which publishes the mark.
+        let word = Word(self.word.load(Acquire));
+        // The word has no kind; the mark of a live generation has, and does not change it.
+        let same_kind = Mark(self.mark.load(Relaxed)).belongs_to(handle);
+        if word.is(handle, Phase::Live) && same_kind { Ok(word) } else { Err(Error::Stale) }
     }
 
     /// The word, for a decision that a compare-exchange or a later check will confirm.

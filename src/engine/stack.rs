@@ -3,10 +3,11 @@
 
 use super::Engine;
 use super::frame::{Frame, Tag};
-use super::handle::Handle;
+use super::handle::{Handle, Kind};
 use super::record::Record;
 use super::slot::{Phase, Slot};
 use crate::error::Error;
+use crate::platform::logging;
 use crate::sync::Relaxed;
 
 /// Counts as depth: a call or an entered pin, not a destroy function.
@@ -42,6 +43,13 @@ impl Engine {
             }
             self.release_frame(record, frame);
         }
+        // A destroy function at the top runs still if we were called by it, and else was left, too.
+        while let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0)
+            && frame.tag.get() == Tag::DESTROY
+            && frame.failed.get().is_jumped_over()
+        {
+            self.release_frame(record, frame);
+        }
         Ok(())
     }
 
@@ -60,13 +68,11 @@ impl Engine {
         while let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0) {
             // Relaxed: a statistic.
             let count = self.left_by_thread_end.fetch_add(1, Relaxed) + 1;
-            if log::log_enabled!(log::Level::Warn) {
+            logging::warn(|| {
                 let what = if frame.tag.get().is_pin() { "a pin of" } else { "a call of" };
                 let name = self.name_for_log(frame.handle());
-                log::warn!(
-                    "a thread ended inside {what} callback {name}: released ({count} so far)"
-                );
-            }
+                format!("a thread ended inside {what} callback {name}: released ({count} so far)")
+            });
             self.release_frame(record, frame);
         }
         if self.has_pending() {
@@ -99,8 +105,33 @@ impl Engine {
             });
             self.records.release(record);
         }
+        self.sweep_due.store(1, Relaxed);
         if let Some(mine) = mine {
             mine.thread.store(crate::platform::thread_id(), Relaxed);
+        }
+    }
+
+    pub(crate) fn is_sweep_due(&self) -> bool {
+        // Relaxed: set by a fork's child while it has one thread, and asked first by that thread.
+        self.sweep_due.load(Relaxed) != 0
+    }
+
+    /// In the child of a fork, while only one thread uses the library: ends what the threads that do
+    /// not exist had begun to end, and no frame tells of. `mine` is that thread's record.
+    #[cold]
+    pub(crate) fn sweep_after_fork(&self, mine: Option<&Record>) {
+        self.sweep_due.store(0, Relaxed);
+        for (index, slot) in self.slots.iter() {
+            let word = slot.peek();
+            let handle = Handle::new(word.generation(), Kind::Callback, index);
+            if mine.is_some_and(|mine| mine.is_inside(handle)) {
+                continue;
+            }
+            if word.in_phase(Phase::Revoked) {
+                self.look_again_later(slot, handle);
+            } else if word.in_phase(Phase::Finalizing) {
+                self.end_interrupted_destroy(slot, handle);
+            }
         }
     }
 

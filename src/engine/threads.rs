@@ -3,18 +3,16 @@
 use super::Engine;
 use super::record::Record;
 use crate::error::Error;
-use crate::platform::{fork, random, tls};
+use crate::platform::{fork, logging, random, tls};
 use crate::sync::Relaxed;
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::sync::Mutex;
-use std::sync::OnceLock;
 
 /// The one of this process.
 pub(crate) static ENGINE: Engine = Engine::new();
 
 /// Tells of the ends of threads. Set once the engine has started.
-static THREAD_END: OnceLock<tls::ThreadEnd> = OnceLock::new();
+static THREAD_END: tls::ThreadEndOnce = tls::ThreadEndOnce::new();
 
 /// This thread's record, if it has one.
 #[inline(always)]
@@ -37,9 +35,12 @@ pub(crate) fn joined() -> Result<&'static Record, Error> {
 #[inline(never)]
 fn join() -> Result<&'static Record, Error> {
     let thread_end = match THREAD_END.get() {
-        Some(thread_end) => *thread_end,
+        Some(thread_end) => thread_end,
         None => start()?,
     };
+    if ENGINE.is_sweep_due() {
+        ENGINE.sweep_after_fork(None);
+    }
     let record = ENGINE.records.acquire(ENGINE.barrier.is_exchange())?;
     if let Err(errno) = thread_end.set(NonNull::from(record).cast()) {
         ENGINE.records.release(record);
@@ -51,25 +52,20 @@ fn join() -> Result<&'static Record, Error> {
     Ok(record)
 }
 
-/// The first use in the process. What fails here is tried again at the next use.
+/// The first use in the process. What fails here is tried again at the next use. Several threads may
+/// be here at once: every step may be taken twice, and none waits for another thread, which a fork
+/// might have cut off.
 fn start() -> Result<tls::ThreadEnd, Error> {
-    static STARTING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = STARTING.lock();
-    if let Some(thread_end) = THREAD_END.get() {
-        return Ok(*thread_end);
-    }
     fork::at_fork_in_child(in_forked_child)
         .map_err(|errno| Error::System { what: "pthread_atfork", errno })?;
     let thread_end = tls::ThreadEnd::new(at_thread_end)
         .map_err(|errno| Error::System { what: "pthread_key_create", errno })?;
     ENGINE.barrier.choose();
-    // 1 to 2^31: at least 2^31 generations are left to every slot.
-    ENGINE.first_generation.store((random::u32() >> 1) + 1, Relaxed);
-    if std::env::var_os("CALLBRIDGE_LOG").is_some() {
-        // A Rust host that links the crate may have a logger of its own: that one stays.
-        let _ = env_logger::Builder::from_env("CALLBRIDGE_LOG").try_init();
-    }
-    Ok(*THREAD_END.get_or_init(|| thread_end))
+    // 1 to 2^31: at least 2^31 generations are left to every slot. Relaxed: before the first record.
+    let first = (random::u32() >> 1) + 1;
+    let _ = ENGINE.first_generation.compare_exchange(0, first, Relaxed, Relaxed);
+    logging::start();
+    Ok(THREAD_END.set(thread_end))
 }
 
 unsafe extern "C" fn at_thread_end(record: *mut c_void) {

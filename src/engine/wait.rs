@@ -61,6 +61,9 @@ impl Engine {
         patience: Patience,
     ) -> Result<(), Error> {
         let slot = self.resolve(handle, Kind::Callback)?;
+        if self.is_sweep_due() {
+            self.sweep_after_fork(Some(record));
+        }
         // A callback that somebody else has revoked is waited for like our own.
         if self.revoke(slot, handle).is_err() && !is_ending(slot, handle) {
             return Err(Error::Stale);
@@ -106,22 +109,39 @@ impl Engine {
             let soon = pending || !certain;
             futex::wait(&slot.word, handle.generation(), patience.next_look(soon));
             if pending {
+                // May run destroy functions, which may wait, with a note of their own in place of ours.
                 self.drain_pending(record);
+                if self.would_deadlock(record, handle) {
+                    return Err(Error::Deadlock);
+                }
             }
         }
     }
 
     /// Is this thread inside something that a thread inside `handle` waits for, however indirectly?
     fn would_deadlock(&self, me: &Record, handle: Handle) -> bool {
-        let search = self.deadlock_search.begin();
-        me.visited.store(search.number, Relaxed);
-        let mut sought = handle;
+        loop {
+            let search = self.deadlock_search.begin();
+            let Some(last) = self.find_cycle(me, handle, search.number) else { return false };
+            // The edges were true one after the other. If none has changed since, they were true
+            // together; else somebody went on, and the search begins anew.
+            if self.is_cycle_still_there(last) {
+                return true;
+            }
+        }
+    }
+
+    /// The thread that waits for something that this one is inside of, and is waited for by this one
+    /// however indirectly: the end of a chain through `visited_from`.
+    fn find_cycle(&self, me: &Record, handle: Handle, search: u64) -> Option<&Record> {
+        me.visited.store(search, Relaxed);
+        let (mut sought, mut sought_by) = (handle, 0);
         // A list through the records themselves: nothing to allocate, whatever the number of threads.
         let mut to_visit = 0;
         loop {
             // The list is of threads that wait for something: the threads inside that are next.
             for other in self.records.iter() {
-                if other.visited.load(Relaxed) == search.number {
+                if other.visited.load(Relaxed) == search {
                     continue;
                 }
                 // ORDER[deadlock] the note, the cells, the note again: the same epoch and the same
@@ -134,19 +154,37 @@ impl Engine {
                 if other.waits_for.load_sc() != waits_for || other.epoch.load_sc() != epoch {
                     continue;
                 }
+                other.visited.store(search, Relaxed);
+                other.visited_from.store(sought_by, Relaxed);
+                other.seen_epoch.store(epoch, Relaxed);
+                other.seen_waits_for.store(waits_for, Relaxed);
                 if me.is_inside(Handle(waits_for)) {
-                    return true;
+                    return Some(other);
                 }
-                other.visited.store(search.number, Relaxed);
                 other.visit_next.store(to_visit, Relaxed);
                 to_visit = other.id();
             }
-            let Some(next) = self.records.by_id(to_visit) else {
-                return false;
-            };
+            let next = self.records.by_id(to_visit)?;
             to_visit = next.visit_next.load(Relaxed);
-            sought = Handle(next.waits_for.load_sc());
+            // As seen, not as it is now: only then was the thread inside what led here.
+            sought = Handle(next.seen_waits_for.load(Relaxed));
+            sought_by = next.id();
         }
+    }
+
+    /// Do all threads of the chain wait as they did?
+    fn is_cycle_still_there(&self, last: &Record) -> bool {
+        let mut thread = Some(last);
+        while let Some(record) = thread {
+            // ORDER[deadlock] after all the first looks; partner: `Note`.
+            if record.epoch.load_sc() != record.seen_epoch.load(Relaxed)
+                || record.waits_for.load_sc() != record.seen_waits_for.load(Relaxed)
+            {
+                return false;
+            }
+            thread = self.records.by_id(record.visited_from.load(Relaxed));
+        }
+        true
     }
 }
 
@@ -177,8 +215,9 @@ impl<'a> Note<'a> {
 
 impl Drop for Note<'_> {
     fn drop(&mut self) {
-        // Release: cells that change from here on are seen with the note gone.
-        self.record.waits_for.store(self.around, Release);
+        // ORDER[deadlock] cells that change from here on are seen with the note gone; and the note
+        // around is published anew, for whoever searches after its waiter has searched again.
+        self.record.waits_for.swap_sc(self.around);
         self.record.epoch.store(self.record.epoch.load(Relaxed) + 1, Release);
     }
 }

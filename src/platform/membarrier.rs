@@ -2,6 +2,7 @@
 //! process, so that `leave` gets by with a plain store (membarrier(2), PRIVATE_EXPEDITED; the idea
 //! is folly's AsymmetricThreadFence).
 
+use super::environment;
 use crate::sync::{AtomicU32, Relaxed};
 
 /// How this process orders a leave against a revoke.
@@ -37,7 +38,7 @@ impl Barrier {
 
     /// Chooses once, before the first thread enters. `CALLBRIDGE_MEMBARRIER=0` forces the exchange.
     pub(crate) fn choose(&self) {
-        let forbidden = std::env::var_os("CALLBRIDGE_MEMBARRIER").is_some_and(|value| value == "0");
+        let forbidden = environment::variable(c"CALLBRIDGE_MEMBARRIER").is_some_and(|v| v == c"0");
         if forbidden || !sys::register() {
             self.use_exchange();
         }

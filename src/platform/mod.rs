@@ -1,8 +1,10 @@
 //! The operating system, one door a file. Nothing here knows what a callback is.
 
 pub(crate) mod clock;
+pub(crate) mod environment;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod logging;
 pub(crate) mod membarrier;
 pub(crate) mod pages;
 pub(crate) mod random;

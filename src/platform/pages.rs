@@ -1,5 +1,8 @@
 //! Zeroed memory that is never moved, and whose pages cost nothing until they are touched.
 
+#[cfg(not(any(loom, miri)))]
+use crate::sync::{AtomicU32, Relaxed};
+
 /// Reserves `count` zeroed `T`s, or `None` when memory is out.
 ///
 /// # Safety
@@ -20,7 +23,7 @@ pub(crate) unsafe fn alloc_zeroed<T>(count: usize) -> Option<std::ptr::NonNull<T
         )
     };
     if address == libc::MAP_FAILED {
-        return None;
+        return from_heap(count);
     }
     if bytes >= HUGE_PAGE {
         // Large tables are read in random order: fewer TLB misses. Advice only, so a refusal is fine.
@@ -30,12 +33,29 @@ pub(crate) unsafe fn alloc_zeroed<T>(count: usize) -> Option<std::ptr::NonNull<T
     std::ptr::NonNull::new(address.cast())
 }
 
+/// 1 once a mapping was refused.
+#[cfg(not(any(loom, miri)))]
+static FROM_HEAP: AtomicU32 = AtomicU32::new(0);
+
+/// The heap may have memory that was freed when the kernel gives no more.
+#[cfg(not(any(loom, miri)))]
+fn from_heap<T>(count: usize) -> Option<std::ptr::NonNull<T>> {
+    let layout = std::alloc::Layout::array::<T>(count).ok()?;
+    FROM_HEAP.store(1, Relaxed);
+    // SAFETY: callers ask for one element or more of a sized type.
+    std::ptr::NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }.cast())
+}
+
 /// Gives back what [`alloc_zeroed`] returned.
 ///
 /// # Safety
 /// `memory` came from `alloc_zeroed` with the same `count`, and nobody uses it any more.
 #[cfg(not(any(loom, miri)))]
 pub(crate) unsafe fn free<T>(memory: std::ptr::NonNull<T>, count: usize) {
+    if FROM_HEAP.load(Relaxed) != 0 {
+        // It may be no mapping. Memory is given back after a lost race only: it may as well leak.
+        return;
+    }
     // SAFETY: the caller's promise: exactly this mapping, unused.
     unsafe { libc::munmap(memory.as_ptr().cast(), count * size_of::<T>()) };
 }

@@ -96,6 +96,13 @@ impl ThreadEnd {
         }
     }
 
+    /// Forgets the key: another thread's was first.
+    #[cfg(not(loom))]
+    fn delete(self) {
+        // SAFETY: made by `new`, and nobody else knows it.
+        unsafe { libc::pthread_key_delete(self.0) };
+    }
+
     /// Sets this thread's pointer. Fails with an errno, and then nothing is set.
     #[cfg(not(loom))]
     pub(crate) fn set(self, pointer: NonNull<()>) -> Result<(), i32> {
@@ -106,6 +113,35 @@ impl ThreadEnd {
                 Ok(())
             }
             errno => Err(errno),
+        }
+    }
+}
+
+/// The process's one key, set by whoever comes first.
+#[cfg(not(loom))]
+pub(crate) struct ThreadEndOnce(crate::sync::AtomicU64);
+
+#[cfg(not(loom))]
+impl ThreadEndOnce {
+    pub(crate) const fn new() -> Self {
+        Self(crate::sync::AtomicU64::new(0))
+    }
+
+    pub(crate) fn get(&self) -> Option<ThreadEnd> {
+        // Acquire: partner: `set`; what was done before it is done.
+        let key = self.0.load(crate::sync::Acquire).checked_sub(1)?;
+        Some(ThreadEnd(key as libc::pthread_key_t))
+    }
+
+    /// The key that stays.
+    pub(crate) fn set(&self, key: ThreadEnd) -> ThreadEnd {
+        use crate::sync::{AcqRel, Acquire};
+        match self.0.compare_exchange(0, u64::from(key.0) + 1, AcqRel, Acquire) {
+            Ok(_) => key,
+            Err(first) => {
+                key.delete();
+                ThreadEnd((first - 1) as libc::pthread_key_t)
+            }
         }
     }
 }
