@@ -28,7 +28,7 @@ impl Engine {
         let finalization = Finalization { engine: self, record, slot, handle, frame };
         // Relaxed: published with LIVE, which the compare-exchange has acquired.
         let destroy = slot.destroy.load(Relaxed);
-        invoke::destroy(destroy, slot.user_data.load(Relaxed));
+        invoke::destroy(destroy, slot.user_data.load(Relaxed), frame);
         drop(finalization);
     }
 
@@ -73,7 +73,6 @@ impl Record {
         let frame = self.push_cold(Tag::DESTROY).ok()?;
         // Relaxed: the note that a waiting destroy function publishes comes later, in the total order.
         frame.cell.store(handle.0, Relaxed);
-        frame.failed.set(Failed::stack_mark());
         Some(frame)
     }
 }

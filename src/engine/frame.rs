@@ -46,19 +46,6 @@ impl Failed {
     pub(super) const CALLBACK: Self = Self(1);
     pub(super) const PANIC: Self = Self(2);
 
-    /// Where the native stack is now, for the frame of a destroy function.
-    #[inline(never)]
-    pub(super) fn stack_mark() -> Self {
-        let here = 0u8;
-        Self((&raw const here).addr() as u32)
-    }
-
-    /// Has the function that made this mark returned, or been jumped over? The stack grows downward:
-    /// then we are above. Stacks are smaller than 2 GiB.
-    pub(super) fn is_jumped_over(self) -> bool {
-        (Self::stack_mark().0.wrapping_sub(self.0) as i32) > 0
-    }
-
     pub(crate) fn error(self) -> Option<Error> {
         match self {
             Self::NO => None,
@@ -91,8 +78,35 @@ impl Frame {
         std::ptr::from_ref(self).wrapping_add(1)
     }
 
+    /// Of a destroy function's frame: where the native stack was when it was called.
+    pub(super) fn stack_place(&self) -> StackPlace {
+        StackPlace(self.failed.get().0)
+    }
+
+    pub(super) fn set_stack_place(&self, place: StackPlace) {
+        self.failed.set(Failed(place.0));
+    }
+
     #[cfg(loom)]
     pub(super) fn new() -> Self {
         Self { cell: AtomicU64::new(0), tag: Cell::new(Tag::CALL), failed: Cell::new(Failed::NO) }
+    }
+}
+
+/// An address on the native stack, its lower half: stacks are smaller than 2 GiB.
+#[derive(Clone, Copy)]
+pub(crate) struct StackPlace(u32);
+
+impl StackPlace {
+    /// The place of a local variable of the caller.
+    #[inline(always)]
+    pub(crate) fn of(local: &u8) -> Self {
+        Self(std::ptr::from_ref(local).addr() as u32)
+    }
+
+    /// Stacks grow downward: has whoever was called here returned, or been jumped over, when code runs
+    /// at `now`?
+    pub(crate) fn is_below(self, now: Self) -> bool {
+        (now.0.wrapping_sub(self.0) as i32) > 0
     }
 }

@@ -3,6 +3,7 @@
 //! guards' drops release what the library holds (`catch_unwind` around a foreign unwind aborts).
 
 use super::Engine;
+use super::frame::{Frame, StackPlace};
 use super::handle::Handle;
 use super::record::{Record, Stay};
 use crate::error::Fault;
@@ -62,11 +63,16 @@ pub(crate) fn call(
     engine.leave(stay).map(|()| result)
 }
 
-/// Runs a destroy function.
-#[inline(always)]
-pub(crate) fn destroy(function: *mut (), user_data: *mut ()) {
+/// Runs a destroy function. Its frame learns where the native stack is: a function of its own, so that
+/// all that destroy calls lies below, and whoever jumps out of it lands above.
+#[inline(never)]
+pub(crate) fn destroy(function: *mut (), user_data: *mut (), frame: Option<&Frame>) {
     if function.is_null() {
         return;
+    }
+    let here = 0;
+    if let Some(frame) = frame {
+        frame.set_stack_place(StackPlace::of(&here));
     }
     // SAFETY: stored by register from a `DestroyFn`; the caller is the one finalizer.
     unsafe {

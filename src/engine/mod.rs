@@ -30,6 +30,8 @@ mod wait;
 pub(crate) use cold::ColdParts;
 #[cfg(not(loom))]
 pub(crate) use cold::NAME_MAX;
+#[cfg(not(loom))]
+pub(crate) use frame::StackPlace;
 pub use handle::Handle;
 pub(crate) use handle::Kind;
 #[cfg(not(loom))]
@@ -79,8 +81,6 @@ pub(crate) struct Engine {
     /// When a slot was put there for the first time, the latest.
     pending_since: AtomicU64,
     deadlock_search: DeadlockSearch,
-    /// 1 in the child of a fork until [`Engine::sweep_after_fork`].
-    sweep_due: AtomicU32,
     /// Calls and pins that a thread's end has released.
     left_by_thread_end: AtomicU64,
 }
@@ -97,7 +97,6 @@ impl Engine {
             pending: AtomicU32::new(0),
             pending_since: AtomicU64::new(0),
             deadlock_search: DeadlockSearch::new(),
-            sweep_due: AtomicU32::new(0),
             left_by_thread_end: AtomicU64::new(0),
         }
     }
@@ -112,7 +111,6 @@ impl Engine {
             pending: AtomicU32::new(0),
             pending_since: AtomicU64::new(0),
             deadlock_search: DeadlockSearch::new(),
-            sweep_due: AtomicU32::new(0),
             left_by_thread_end: AtomicU64::new(0),
         }
     }

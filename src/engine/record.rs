@@ -371,7 +371,7 @@ impl Record {
         // Relaxed: the owner reads what it wrote.
         let high_water = self.shown.high_water.load(Relaxed) as usize;
         let mut index = self.top_index();
-        if index >= high_water || self.disordered.get() > 0 {
+        if index >= high_water.min(MAX_DEPTH) || self.disordered.get() > 0 {
             index = self.lowest_unused();
         }
         let spare = tag == Tag::DESTROY || tag == Tag::HOLD;

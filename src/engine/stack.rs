@@ -2,7 +2,7 @@
 //! clean-up after a longjmp, a thread's end and a fork.
 
 use super::Engine;
-use super::frame::{Frame, Tag};
+use super::frame::{Frame, StackPlace, Tag};
 use super::handle::{Handle, Kind};
 use super::record::Record;
 use super::slot::{Phase, Slot};
@@ -29,7 +29,14 @@ impl Record {
 
 impl Engine {
     /// Releases what lies above `depth`: host code has jumped over those calls.
-    pub(crate) fn unwind_to(&self, record: &Record, depth: u32) -> Result<(), Error> {
+    /// `here` is where the native stack of the caller is.
+    #[inline(never)]
+    pub(crate) fn unwind_to(
+        &self,
+        record: &Record,
+        depth: u32,
+        here: StackPlace,
+    ) -> Result<(), Error> {
         let mut above = record
             .depth()
             .checked_sub(depth)
@@ -46,7 +53,7 @@ impl Engine {
         // A destroy function at the top runs still if we were called by it, and else was left, too.
         while let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0)
             && frame.tag.get() == Tag::DESTROY
-            && frame.failed.get().is_jumped_over()
+            && frame.stack_place().is_below(here)
         {
             self.release_frame(record, frame);
         }
@@ -89,12 +96,14 @@ impl Engine {
     pub(crate) fn after_fork_in_child(&self, mine: Option<&Record>) {
         self.deadlock_search.reset();
         self.barrier.renew();
+        let mut others = false;
         for record in self.records.iter() {
             // Relaxed: there is one thread.
             let in_use = record.thread.load(Relaxed) != 0;
             if !in_use || mine.is_some_and(|mine| std::ptr::eq(mine, record)) {
                 continue;
             }
+            others = true;
             record.abandon(|handle, tag| {
                 let slot = self.slots.at(handle.index());
                 if tag == Tag::DESTROY {
@@ -105,22 +114,17 @@ impl Engine {
             });
             self.records.release(record);
         }
-        self.sweep_due.store(1, Relaxed);
+        if others {
+            self.sweep_after_fork(mine);
+        }
         if let Some(mine) = mine {
             mine.thread.store(crate::platform::thread_id(), Relaxed);
         }
     }
 
-    pub(crate) fn is_sweep_due(&self) -> bool {
-        // Relaxed: set by a fork's child while it has one thread, and asked first by that thread.
-        self.sweep_due.load(Relaxed) != 0
-    }
-
-    /// In the child of a fork, while only one thread uses the library: ends what the threads that do
-    /// not exist had begun to end, and no frame tells of. `mine` is that thread's record.
-    #[cold]
-    pub(crate) fn sweep_after_fork(&self, mine: Option<&Record>) {
-        self.sweep_due.store(0, Relaxed);
+    /// In the child of a fork: ends what the threads that do not exist had begun to end, and no frame
+    /// tells of. A look at every slot, 5 ms for a million, and only in a process with other threads.
+    fn sweep_after_fork(&self, mine: Option<&Record>) {
         for (index, slot) in self.slots.iter() {
             let word = slot.peek();
             let handle = Handle::new(word.generation(), Kind::Callback, index);

@@ -38,9 +38,6 @@ fn join() -> Result<&'static Record, Error> {
         Some(thread_end) => thread_end,
         None => start()?,
     };
-    if ENGINE.is_sweep_due() {
-        ENGINE.sweep_after_fork(None);
-    }
     let record = ENGINE.records.acquire(ENGINE.barrier.is_exchange())?;
     if let Err(errno) = thread_end.set(NonNull::from(record).cast()) {
         ENGINE.records.release(record);

@@ -61,9 +61,6 @@ impl Engine {
         patience: Patience,
     ) -> Result<(), Error> {
         let slot = self.resolve(handle, Kind::Callback)?;
-        if self.is_sweep_due() {
-            self.sweep_after_fork(Some(record));
-        }
         // A callback that somebody else has revoked is waited for like our own.
         if self.revoke(slot, handle).is_err() && !is_ending(slot, handle) {
             return Err(Error::Stale);

@@ -5,7 +5,7 @@ use super::signature::cbr_signature;
 use super::status::{CBR_ERR_CALLBACK, CBR_ERR_PANIC, CBR_OK, cbr_status};
 use super::{failed, faulted, first_use, report, with_record};
 use crate::engine::signature::Signature;
-use crate::engine::{self, ENGINE, Handle, Pin, invoke};
+use crate::engine::{self, ENGINE, Handle, Pin, StackPlace, invoke};
 use crate::error::Error;
 use std::ffi::{CStr, c_char, c_void};
 
@@ -216,7 +216,11 @@ pub extern "C" fn cbr_depth() -> u32 {
 /// Returns: CBR_OK; CBR_ERR_INVALID if `depth` is greater than cbr_depth().
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn cbr_unwind_to(depth: u32) -> cbr_status {
-    report("cbr_unwind_to", 0, with_record(|record| ENGINE.unwind_to(record, depth)))
+    let Some(record) = engine::current() else {
+        return first_use("cbr_unwind_to", 0, move || cbr_unwind_to(depth));
+    };
+    let here = 0;
+    report("cbr_unwind_to", 0, ENGINE.unwind_to(record, depth, StackPlace::of(&here)))
 }
 
 /// cbr_call_ptr is cbr_call for C interfaces that take a function and a `void *`: give them
