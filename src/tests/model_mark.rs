@@ -1,11 +1,11 @@
 //! The caller mark: it must name everybody who may be inside.
 
-use super::world::{Mode, Subject, World, explore, explore_in};
+use super::world::{Mode, Subject, World, explore, explore_many_in};
 use crate::engine::Handle;
 
 #[test]
 fn model_three_callers_are_all_seen() {
-    explore_in(Mode::Membarrier, |mode| {
+    explore_many_in(Mode::Membarrier, |mode| {
         let world = World::new(mode);
         let (record, subject) = (world.record(), Subject::new(1));
         let handle = world.register(record, &subject);

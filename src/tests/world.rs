@@ -46,6 +46,17 @@ pub(super) fn explore_in(mode: Mode, body: fn(Mode)) {
     loom::model(move || body(mode));
 }
 
+/// The same for four threads: with two preemptions, as more take hours.
+#[cfg(loom)]
+pub(super) fn explore_many_in(mode: Mode, body: fn(Mode)) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(builder.preemption_bound.map_or(2, |bound| bound.min(2)));
+    builder.check(move || body(mode));
+}
+
+#[cfg(not(loom))]
+pub(super) use explore_in as explore_many_in;
+
 #[cfg(not(loom))]
 pub(super) fn explore_in(mode: Mode, body: fn(Mode)) {
     // Percent of the usual number of rounds; sanitizers and Miri take less.
