@@ -1,0 +1,136 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the variables are for the scripts that source this
+# Shared by the other scripts: paths, printing, installing what is missing, building the prefix.
+# Sourced, never run. Everything a script writes goes below target/.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TARGET=$ROOT/target
+PREFIX=$TARGET/prefix         # the library as installed, used by tests, demo and benchmarks
+BUILD=$TARGET/cmake           # CMake's and cargo's release build behind it
+TOOLS=$TARGET/tools           # command line tools installed by cargo
+export PATH=$TOOLS/bin:$HOME/.cargo/bin:$PATH
+# The scripts choose where cargo writes; a caller's setting would send it elsewhere.
+unset CARGO_TARGET_DIR
+
+if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
+  BOLD=$'\e[1m' GREEN=$'\e[32m' RED=$'\e[31m' YELLOW=$'\e[33m' PLAIN=$'\e[0m'
+else
+  BOLD='' GREEN='' RED='' YELLOW='' PLAIN=''
+fi
+
+# --- printing; scripts/test counts the lines of ok, failed and skipped ---------------------
+
+FAILURES=0
+say() { printf '%s%s%s\n' "$BOLD" "$*" "$PLAIN"; }
+ok() { printf '  %sok%s       %s\n' "$GREEN" "$PLAIN" "$*"; }
+failed() {
+  printf '  %sFAILED%s   %s\n' "$RED" "$PLAIN" "$*"
+  FAILURES=$((FAILURES + 1))
+}
+# skipped WHAT WHY: for what this machine cannot do, never for what was not tried.
+skipped() { printf '  %sSKIPPED%s  %s: %s\n' "$YELLOW" "$PLAIN" "$1" "$2"; }
+die() {
+  printf '%s%s%s\n' "$RED" "$*" "$PLAIN" >&2
+  exit 1
+}
+# check WHAT COMMAND...: ok or failed by the command's exit code; its output only when it fails.
+check() {
+  local what=$1 output
+  shift
+  if output=$("$@" 2>&1); then
+    ok "$what"
+  else
+    printf '%s\n' "$output"
+    failed "$what"
+  fi
+}
+# Ends a script of checks.
+finish() { exit $((FAILURES > 0)); }
+
+# --- installing what is missing ------------------------------------------------------------
+
+as_root() {
+  if [[ $(id -u) == 0 ]]; then "$@"; else sudo -n "$@"; fi
+}
+
+# install_packages PACKAGE...: Debian's packages; says what it does, because it changes the machine.
+install_packages() {
+  local log=$TARGET/install.log
+  mkdir -p "$TARGET"
+  say ">>> installing $* with apt-get" >&2
+  if ! command -v apt-get >/dev/null; then
+    printf 'no apt-get here: install %s by hand\n' "$*" >&2
+    return 1
+  fi
+  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >"$log" 2>&1; then
+    # Package lists may be missing or old on a fresh machine.
+    { as_root apt-get update &&
+      as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1 || {
+      tail -n 5 "$log" >&2
+      return 1
+    }
+  fi </dev/null
+}
+
+# need COMMAND[=PACKAGE]...: makes sure that the commands are there, installing their packages.
+need() {
+  local wish packages=()
+  for wish in "$@"; do
+    command -v "${wish%%=*}" >/dev/null || packages+=("${wish#*=}")
+  done
+  [[ ${#packages[@]} == 0 ]] || install_packages "${packages[@]}"
+}
+
+need_rust() {
+  command -v cargo >/dev/null && return
+  { install_packages rustup && rustup default stable </dev/null >&2; } ||
+    die "Rust is missing: install it with rustup, then run this again"
+}
+
+# need_component TOOLCHAIN COMPONENT...: like need, for rustup.
+need_component() {
+  local toolchain=$1 installed component missing=()
+  shift
+  installed=$(rustup component list --toolchain "$toolchain" --installed 2>/dev/null) || installed=
+  for component in "$@"; do
+    [[ $'\n'$installed == *$'\n'"$component"* ]] || missing+=("$component")
+  done
+  [[ ${#missing[@]} == 0 ]] && return
+  say ">>> adding ${missing[*]} to the $toolchain toolchain with rustup" >&2
+  rustup component add --toolchain "$toolchain" "${missing[@]}" </dev/null >&2
+}
+
+need_nightly() {
+  if ! rustup run nightly rustc --version >/dev/null 2>&1; then
+    say ">>> installing the nightly toolchain with rustup" >&2
+    rustup toolchain install nightly --profile minimal </dev/null >&2 || return 1
+  fi
+}
+
+need_build_tools() {
+  need_rust
+  need cmake ninja=ninja-build pkg-config gcc g++ readelf=binutils ||
+    die "the build tools could not be installed"
+}
+
+# --- building ------------------------------------------------------------------------------
+# Joined by &&, because set -e is off where a caller asks for the result with if.
+
+# build_prefix [BUILD PREFIX [cmake arguments]]: builds through CMake and installs.
+build_prefix() {
+  local build=${1:-$BUILD} prefix=${2:-$PREFIX}
+  shift $(($# < 2 ? $# : 2))
+  cmake -S "$ROOT" -B "$build" -G Ninja -DCMAKE_INSTALL_PREFIX="$prefix" -DCMAKE_INSTALL_LIBDIR=lib "$@" &&
+    cmake --build "$build" &&
+    # What an earlier version had installed must not be found by mistake.
+    rm -rf "$prefix" &&
+    cmake --install "$build"
+}
+
+# build_c_tests BUILD PREFIX [cmake arguments]: builds the C tests against an installed prefix.
+build_c_tests() {
+  local build=$1 prefix=$2
+  shift 2
+  cmake -S "$ROOT/c-tests" -B "$build" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" "$@" &&
+    cmake --build "$build"
+}
