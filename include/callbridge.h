@@ -8,7 +8,8 @@
  *  1. A call that fails changes nothing: it takes no ownership, writes no output, runs no destroy
  *     function. Except: CBR_ERR_CALLBACK and CBR_ERR_PANIC (the callback ran; the result is not
  *     written), and CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK of cbr_unregister_wait (about the wait: the
- *     callback is unregistered all the same).
+ *     callback is unregistered all the same). A call that is refused may have been the last that an
+ *     ended callback waited for: then that one's destroy function runs in it.
  *  2. Every object is a 64-bit handle, 0 is none. Handles may be copied, stored, compared, logged and
  *     passed between threads freely. A handle never dangles: used after its object is gone it gives
  *     CBR_ERR_STALE, used for another kind of object CBR_ERR_KIND, a number that was never issued
@@ -21,7 +22,8 @@
  *     together, and user_data comes first in every callback. Strings are NUL-terminated UTF-8 and
  *     copied. Times are nanoseconds; -1 waits for ever, 0 does not wait.
  *  6. A NULL out_* pointer is allowed where the comment says so, otherwise it is CBR_ERR_INVALID.
- *  7. cbr_status is CBR_OK, which is 0, or a negative error. cbr_last_error has the words.
+ *  7. cbr_status is CBR_OK, which is 0, or a negative error. cbr_last_error has the words. A thread's
+ *     first use of the library, whatever the function, may give CBR_ERR_NOMEM or CBR_ERR_SYSTEM.
  *  8. Structures that a host fills start with their size; use the initialisers. Zero in a field means
  *     the default.
  *
@@ -126,7 +128,7 @@ typedef intptr_t (*cbr_fn)(void *user_data, void *arg);
 /**
  * cbr_destroy_fn frees a callback's data. It runs exactly once, when nobody is inside the callback
  * any more and nobody can enter it. It may use the library, and may end by an exception or
- * pthread_exit.
+ * pthread_exit, unless an unwind or the thread's end is what makes it run.
  */
 typedef void (*cbr_destroy_fn)(void *user_data);
 
@@ -413,7 +415,7 @@ size_t cbr_signature_format(cbr_signature signature, char *buf, size_t len);
  * fails, `user_data` stays the caller's.
  * Threads: any.
  * Returns: CBR_OK; CBR_ERR_NULL if `fn` is NULL; CBR_ERR_INVALID if `out_handle` is NULL;
- * CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_SYSTEM at a process's first use.
+ * CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_SYSTEM at a thread's first use.
  */
 cbr_status cbr_register(cbr_fn fn, void *user_data, cbr_destroy_fn destroy, cbr_handle *out_handle);
 
@@ -423,10 +425,11 @@ cbr_status cbr_register(cbr_fn fn, void *user_data, cbr_destroy_fn destroy, cbr_
  * Ownership: as cbr_register; `options` and the name are copied.
  * Threads: any.
  * Returns: what cbr_register returns, and CBR_ERR_INVALID if `options` is NULL, its `size` is too
- * small, the signature or a flag is unknown, or the name is longer than 255 bytes or not UTF-8;
+ * small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not UTF-8;
  * CBR_ERR_UNSUPPORTED for a field that this version does not know or requires to be 0.
  */
-cbr_status cbr_register_with(const struct cbr_callback_options *options, cbr_handle *out_handle);
+cbr_status cbr_register_with(const struct cbr_callback_options *options,
+                             cbr_handle *out_handle);
 
 /**
  * cbr_unregister ends the callback's life for everybody, whatever the number of references. No new
@@ -519,7 +522,8 @@ cbr_status cbr_enter(cbr_handle handle, cbr_signature signature, struct cbr_pin 
  * of cbr_depth, and is not released by its thread's end.
  * Ownership: the callback and its user_data live until cbr_leave.
  * Threads: any.
- * Returns: as cbr_enter; CBR_ERR_LIMIT at 2^30 holds of one callback.
+ * Returns: as cbr_enter, but at any nesting; CBR_ERR_LIMIT at 2^30 holds of one callback or 2^28
+ * objects; CBR_ERR_NOMEM.
  */
 cbr_status cbr_hold(cbr_handle handle, cbr_signature signature, struct cbr_pin *out_pin);
 
@@ -562,7 +566,8 @@ uint32_t cbr_depth(void);
 /**
  * cbr_unwind_to releases the calls and pins of this thread above `depth`, after a longjmp has
  * jumped over them; destroy functions that were jumped out of count as run. Pins that were entered
- * before `depth` was noted must not have been left since.
+ * before `depth` was noted must not have been left since. Call it from the function that called
+ * setjmp, on the stack that was jumped on: the stack tells which destroy functions were left.
  * Threads: the one that jumped.
  * Returns: CBR_OK; CBR_ERR_INVALID if `depth` is greater than cbr_depth().
  */

@@ -125,6 +125,12 @@ impl Engine {
         Ok(index)
     }
 
+    /// Frees an entry that nobody came to own.
+    pub(crate) fn give_back_cold(&self, record: &Record, index: u32) {
+        self.cold.at(index).free_name();
+        record.free_cold.push(&self.cold, index);
+    }
+
     /// Gives the entry to `handle`, which is about to be published in `slot`.
     pub(crate) fn own_cold(&self, slot: &Slot, index: u32, handle: Handle) {
         if index != 0 {
@@ -139,7 +145,8 @@ impl Engine {
     pub(crate) fn cold_of(&self, slot: &Slot) -> Option<&Cold> {
         match slot.cold.load(Relaxed) {
             0 => None,
-            index => Some(self.cold.at(index)),
+            // None for a stale reader that does not see the chunk yet.
+            index => self.cold.get(index),
         }
     }
 

@@ -40,8 +40,8 @@ impl Engine {
         drop(Finalization { engine: self, record, slot, handle, frame: Some(frame) });
     }
 
-    /// Frees a slot that this thread owns alone, phase FINALIZING. False if its generations are used
-    /// up: such a slot is never handed out again.
+    /// Frees a slot that this thread owns alone, phase FINALIZING. One whose
+    /// generations are used up is never handed out again.
     pub(crate) fn free_slot(&self, record: &Record, slot: &Slot, index: u32) {
         let generation = slot.peek().generation();
         let next = generation.wrapping_add(1);
@@ -90,6 +90,10 @@ struct Finalization<'a> {
 impl Drop for Finalization<'_> {
     fn drop(&mut self) {
         let Self { engine, record, slot, handle, frame } = *self;
+        if !slot.peek().is(handle, Phase::Finalizing) {
+            // Ended by `cbr_unwind_to`, called on another stack, while destroy was running.
+            return;
+        }
         engine.end_cold(record, slot);
         engine.free_slot(record, slot, handle.index());
         if let Some(frame) = frame {

@@ -78,7 +78,7 @@ pub(crate) struct Engine {
     first_generation: AtomicU32,
     /// First of the slots that need another look, see [`pending`].
     pending: AtomicU32,
-    /// When a slot was put there for the first time, the latest.
+    /// When a slot was put there last that was not there already.
     pending_since: AtomicU64,
     deadlock_search: DeadlockSearch,
     /// Calls and pins that a thread's end has released.

@@ -33,21 +33,23 @@ impl Engine {
     /// Puts the slot on the list.
     #[cold]
     pub(crate) fn look_again_later(&self, slot: &Slot, handle: Handle) {
-        // Relaxed: a time for `look_again`, who finds the slot by `pending`.
-        self.pending_since.store(clock::milliseconds(), Relaxed);
-        self.push_pending(slot, handle);
+        if self.push_pending(slot, handle) {
+            // Relaxed: a time for `look_again`, at worst of another slot.
+            self.pending_since.store(clock::milliseconds(), Relaxed);
+        }
     }
 
-    fn push_pending(&self, slot: &Slot, handle: Handle) {
+    /// False if it is there already.
+    fn push_pending(&self, slot: &Slot, handle: Handle) -> bool {
         if slot.pending.compare_exchange(0, END, AcqRel, Relaxed).is_err() {
-            return;
+            return false;
         }
         let mut head = self.pending.load(Relaxed);
         loop {
             slot.pending.store(if head == 0 { END } else { head }, Relaxed);
             // AcqRel: partner: the swap in `drain_pending`.
             match self.pending.compare_exchange_weak(head, handle.index(), AcqRel, Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(current) => head = current,
             }
         }
@@ -57,13 +59,10 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(crate) fn drain_pending(&self, record: &Record) {
-        let mut index = self.pending.swap(0, AcqRel);
         // The whole list belongs to this thread now; an entry can be put on again once unlinked.
-        while index != 0 && index != END {
-            let slot = self.slots.at(index);
-            let next = slot.pending.swap(0, AcqRel);
+        let mut list = Taken { engine: self, next: self.pending.swap(0, AcqRel) };
+        while let Some((slot, index)) = list.unlink() {
             self.look_again(record, slot, index);
-            index = next;
         }
     }
 
@@ -80,9 +79,37 @@ impl Engine {
             || self.kept_here(record, slot, handle)
             || (elapsed < SETTLED && self.others_biased(record, mark, handle))
         {
-            self.push_pending(slot, handle);
+            let _ = self.push_pending(slot, handle);
         } else {
             self.finalize(record, slot, handle);
+        }
+    }
+}
+
+/// A list that a thread works through. What is left when a destroy function ends by an exception, a
+/// pthread_exit or a cancellation goes back.
+struct Taken<'a> {
+    engine: &'a Engine,
+    next: u32,
+}
+
+impl<'a> Taken<'a> {
+    fn unlink(&mut self) -> Option<(&'a Slot, u32)> {
+        let index = self.next;
+        if index == 0 || index == END {
+            return None;
+        }
+        let slot = self.engine.slots.at(index);
+        self.next = slot.pending.swap(0, AcqRel);
+        Some((slot, index))
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        while let Some((slot, index)) = self.unlink() {
+            let handle = Handle::new(slot.peek().generation(), Kind::Callback, index);
+            let _ = self.engine.push_pending(slot, handle);
         }
     }
 }

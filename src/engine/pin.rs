@@ -77,7 +77,7 @@ impl Engine {
         let have = stay.slot.signature.load(Relaxed);
         match signature {
             Some(Signature(want)) if want != have => {
-                self.leave(stay)?;
+                self.leave_cold(stay.record, stay.frame, stay.slot)?;
                 Err(stay.record.fault(Error::Signature { have, want }))
             }
             _ => Ok(stay),

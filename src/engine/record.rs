@@ -196,6 +196,7 @@ impl Record {
         debug_assert!(self.stack().all(|frame| frame.handle().0 == 0));
         self.set_top_index(0);
         self.forget_run();
+        self.waits_for.store(0, Relaxed);
         // Relaxed: a reader that still sees a number says who it was.
         self.thread.store(0, Relaxed);
     }
@@ -424,7 +425,7 @@ impl Record {
         let (mut kept, mut sorted) = (0, true);
         for place in 0..count {
             let index = self.order.0[place].get();
-            // The one that is being entered has no handle yet, and is the last.
+            // Left. (The one that is being entered is appended after this.)
             if self.shown.frames[usize::from(index)].handle().0 == 0 {
                 continue;
             }
@@ -467,7 +468,9 @@ impl Record {
 
     /// In the child of a fork: the owner is gone. Returns through `left` what it was inside of.
     pub(crate) fn abandon(&self, mut left: impl FnMut(Handle, Tag)) {
-        for frame in &self.shown.frames[..self.top_index()] {
+        // All that a scan sees: enter publishes a cell before it raises the top.
+        let high_water = self.shown.high_water.load(Relaxed) as usize;
+        for frame in &self.shown.frames[..high_water] {
             let handle = frame.handle();
             frame.cell.store(0, Relaxed);
             if handle.0 != 0 {

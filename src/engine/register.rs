@@ -33,7 +33,7 @@ impl Engine {
             Ok(index) => index,
             Err(error) => {
                 if cold != 0 {
-                    record.free_cold.push(&self.cold, cold);
+                    self.give_back_cold(record, cold);
                 }
                 return Err(error);
             }

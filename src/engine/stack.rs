@@ -37,17 +37,12 @@ impl Engine {
         depth: u32,
         here: StackPlace,
     ) -> Result<(), Error> {
-        let mut above = record
-            .depth()
-            .checked_sub(depth)
-            .ok_or(Error::Invalid("the depth is greater than the thread's"))?;
-        while above > 0 {
-            let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0) else {
-                break;
-            };
-            if counts(&frame) {
-                above -= 1;
-            }
+        if depth > record.depth() {
+            return Err(Error::Invalid("the depth is greater than the thread's"));
+        }
+        while record.depth() > depth
+            && let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0)
+        {
             self.release_frame(record, frame);
         }
         // A destroy function at the top runs still if we were called by it, and else was left, too.
@@ -72,18 +67,23 @@ impl Engine {
 
     /// The thread ends: what it is still inside of is released.
     pub(crate) fn end_thread(&self, record: &Record) {
+        // Before the frames: destroy functions may leave some behind.
+        if self.has_pending() {
+            self.drain_pending(record);
+        }
         while let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0) {
             // Relaxed: a statistic.
             let count = self.left_by_thread_end.fetch_add(1, Relaxed) + 1;
             logging::warn(|| {
-                let what = if frame.tag.get().is_pin() { "a pin of" } else { "a call of" };
+                let what = match frame.tag.get() {
+                    Tag::DESTROY => "the destroy function of",
+                    tag if tag.is_pin() => "a pin of",
+                    _ => "a call of",
+                };
                 let name = self.name_for_log(frame.handle());
                 format!("a thread ended inside {what} callback {name}: released ({count} so far)")
             });
             self.release_frame(record, frame);
-        }
-        if self.has_pending() {
-            self.drain_pending(record);
         }
         record.free_slots.drain(&self.slots);
         record.free_cold.drain(&self.cold);

@@ -19,7 +19,7 @@ static THREAD_END: tls::ThreadEndOnce = tls::ThreadEndOnce::new();
 pub(crate) fn current() -> Option<&'static Record> {
     let record = tls::get()?;
     // SAFETY: `join` set it to a record of ENGINE, which is never freed, and `at_thread_end` clears
-    // it before the record can belong to another thread.
+    // it before this thread comes here again.
     Some(unsafe { record.cast::<Record>().as_ref() })
 }
 

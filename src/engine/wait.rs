@@ -72,22 +72,33 @@ impl Engine {
         if record.is_inside(handle) {
             return Err(Error::Deadlock);
         }
-        let note = Note::publish(record, handle);
-        if self.would_deadlock(record, handle) {
-            return Err(Error::Deadlock);
+        loop {
+            let note = Note::publish(record, handle);
+            if self.would_deadlock(record, handle) {
+                return Err(Error::Deadlock);
+            }
+            let ended = self.sleep_until_ended(slot, handle, patience);
+            drop(note);
+            // Without a note: this may run destroy functions, inside which we do not wait.
+            if self.has_pending() {
+                self.drain_pending(record);
+            }
+            if !is_ending(slot, handle) {
+                return Ok(());
+            }
+            if let Some(result) = ended {
+                return result;
+            }
         }
-        let result = self.sleep_until_ended(record, slot, handle, patience);
-        drop(note);
-        result
     }
 
+    /// None: it is time to have a look at what is pending.
     fn sleep_until_ended(
         &self,
-        record: &Record,
         slot: &Slot,
         handle: Handle,
         patience: Patience,
-    ) -> Result<(), Error> {
+    ) -> Option<Result<(), Error>> {
         loop {
             // ORDER[wait] the flag, the heavy barrier, then the word; partner: `free_slot`, the word,
             // the light barrier, then the flag.
@@ -97,20 +108,16 @@ impl Engine {
             slot.waited_for.swap_sc(1);
             let certain = self.barrier.heavy() != Heavy::Refused;
             if !is_ending(slot, handle) {
-                return Ok(());
+                return Some(Ok(()));
             }
             if patience.is_over() {
-                return Err(Error::Timeout);
+                return Some(Err(Error::Timeout));
             }
             let pending = self.has_pending();
             let soon = pending || !certain;
             futex::wait(&slot.word, handle.generation(), patience.next_look(soon));
             if pending {
-                // May run destroy functions, which may wait, with a note of their own in place of ours.
-                self.drain_pending(record);
-                if self.would_deadlock(record, handle) {
-                    return Err(Error::Deadlock);
-                }
+                return None;
             }
         }
     }

@@ -111,7 +111,8 @@ pub unsafe extern "C-unwind" fn cbr_enter(
 /// of cbr_depth, and is not released by its thread's end.
 /// Ownership: the callback and its user_data live until cbr_leave.
 /// Threads: any.
-/// Returns: as cbr_enter; CBR_ERR_LIMIT at 2^30 holds of one callback.
+/// Returns: as cbr_enter, but at any nesting; CBR_ERR_LIMIT at 2^30 holds of one callback or 2^28
+/// objects; CBR_ERR_NOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn cbr_hold(
     handle: cbr_handle,
@@ -211,7 +212,8 @@ pub extern "C" fn cbr_depth() -> u32 {
 
 /// cbr_unwind_to releases the calls and pins of this thread above `depth`, after a longjmp has
 /// jumped over them; destroy functions that were jumped out of count as run. Pins that were entered
-/// before `depth` was noted must not have been left since.
+/// before `depth` was noted must not have been left since. Call it from the function that called
+/// setjmp, on the stack that was jumped on: the stack tells which destroy functions were left.
 /// Threads: the one that jumped.
 /// Returns: CBR_OK; CBR_ERR_INVALID if `depth` is greater than cbr_depth().
 #[unsafe(no_mangle)]

@@ -35,7 +35,7 @@ pub type cbr_any_fn = Option<unsafe extern "C-unwind" fn()>;
 
 /// cbr_destroy_fn frees a callback's data. It runs exactly once, when nobody is inside the callback
 /// any more and nobody can enter it. It may use the library, and may end by an exception or
-/// pthread_exit.
+/// pthread_exit, unless an unwind or the thread's end is what makes it run.
 #[allow(non_camel_case_types, reason = "a C type")]
 pub type cbr_destroy_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void)>;
 
@@ -102,9 +102,9 @@ pub struct cbr_callback_options {
 /// fails, `user_data` stays the caller's.
 /// Threads: any.
 /// Returns: CBR_OK; CBR_ERR_NULL if `fn` is NULL; CBR_ERR_INVALID if `out_handle` is NULL;
-/// CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_SYSTEM at a process's first use.
+/// CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_SYSTEM at a thread's first use.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cbr_register(
+pub unsafe extern "C-unwind" fn cbr_register(
     r#fn: cbr_fn,
     user_data: *mut c_void,
     destroy: cbr_destroy_fn,
@@ -150,10 +150,10 @@ const OUT_HANDLE: Error = Error::Invalid("out_handle is NULL");
 /// Ownership: as cbr_register; `options` and the name are copied.
 /// Threads: any.
 /// Returns: what cbr_register returns, and CBR_ERR_INVALID if `options` is NULL, its `size` is too
-/// small, the signature or a flag is unknown, or the name is longer than 255 bytes or not UTF-8;
+/// small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not UTF-8;
 /// CBR_ERR_UNSUPPORTED for a field that this version does not know or requires to be 0.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cbr_register_with(
+pub unsafe extern "C-unwind" fn cbr_register_with(
     options: *const cbr_callback_options,
     out_handle: *mut cbr_handle,
 ) -> cbr_status {
@@ -285,7 +285,7 @@ pub extern "C-unwind" fn cbr_unregister_wait(handle: cbr_handle, timeout_ns: i64
 /// Returns: CBR_OK: the callback lives until the caller releases it or somebody unregisters it;
 /// CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_LIMIT at 2^30 references.
 #[unsafe(no_mangle)]
-pub extern "C" fn cbr_retain(handle: cbr_handle) -> cbr_status {
+pub extern "C-unwind" fn cbr_retain(handle: cbr_handle) -> cbr_status {
     report("cbr_retain", handle, ENGINE.retain(Handle(handle)))
 }
 
@@ -305,7 +305,10 @@ pub extern "C-unwind" fn cbr_release(handle: cbr_handle) -> cbr_status {
 /// Threads: any.
 /// Returns: CBR_OK; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID if `out_count` is NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cbr_refcount(handle: cbr_handle, out_count: *mut u32) -> cbr_status {
+pub unsafe extern "C-unwind" fn cbr_refcount(
+    handle: cbr_handle,
+    out_count: *mut u32,
+) -> cbr_status {
     if out_count.is_null() {
         return failed("cbr_refcount", handle, Error::Invalid("out_count is NULL"));
     }

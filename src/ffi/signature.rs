@@ -21,7 +21,7 @@ pub type cbr_signature = u64;
 /// Returns: CBR_OK; CBR_ERR_INVALID if the text is NULL or no signature (a void argument, more than
 /// 14 arguments, an unknown type), or `out` is NULL. Then `out` is unchanged.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cbr_signature_parse(
+pub unsafe extern "C-unwind" fn cbr_signature_parse(
     text: *const c_char,
     out: *mut cbr_signature,
 ) -> cbr_status {

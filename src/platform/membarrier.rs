@@ -8,6 +8,8 @@ use crate::sync::{AtomicU32, Relaxed};
 /// How this process orders a leave against a revoke.
 pub(crate) struct Barrier(AtomicU32);
 
+/// As MEMBARRIER; nobody has asked the kernel yet.
+const UNCHOSEN: u32 = 3;
 /// Leaves are plain stores; who needs more calls membarrier.
 const MEMBARRIER: u32 = 0;
 /// Leaves are exchanges.
@@ -29,22 +31,23 @@ pub(crate) enum Heavy {
 impl Barrier {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self(AtomicU32::new(MEMBARRIER))
+        Self(AtomicU32::new(UNCHOSEN))
     }
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(MEMBARRIER))
+        Self(AtomicU32::new(UNCHOSEN))
     }
 
     /// Chooses once, before the first thread enters. `CALLBRIDGE_MEMBARRIER=0` forces the exchange.
     pub(crate) fn choose(&self) {
         let forbidden = environment::variable(c"CALLBRIDGE_MEMBARRIER").is_some_and(|v| v == c"0");
-        if forbidden || !sys::register() {
-            self.use_exchange();
-        }
+        let choice = if forbidden || !sys::register() { EXCHANGE } else { MEMBARRIER };
+        // Relaxed: published with the first record. One choice, should two threads come at once.
+        let _ = self.0.compare_exchange(UNCHOSEN, choice, Relaxed, Relaxed);
     }
 
-    /// Every thread leaves by exchange. Only before the first record is handed out.
+    /// Every thread leaves by exchange. For models, before their first record.
+    #[cfg(test)]
     pub(crate) fn use_exchange(&self) {
         // Relaxed: published with the first record.
         self.0.store(EXCHANGE, Relaxed);
@@ -67,7 +70,7 @@ impl Barrier {
         // Relaxed: who sees an old value asks the kernel itself.
         match self.0.load(Relaxed) {
             EXCHANGE => Heavy::Needless,
-            MEMBARRIER if sys::heavy() => Heavy::Done,
+            MEMBARRIER | UNCHOSEN if sys::heavy() => Heavy::Done,
             _ => {
                 // For good, so that all decide alike: threads go on leaving by plain stores, and
                 // whoever meets one inside leaves the slot to engine/pending.rs.
