@@ -229,6 +229,9 @@ static inline void harness_on_alarm(int signal_number) {
   _exit(1);
 }
 
+/* 0 in the test's own process, one more in each generation of forked children. */
+static int harness_process __attribute__((unused));
+
 /* Also for a forked child, which inherits no alarm. */
 static inline void harness_watch(void) {
   void *frames[4];

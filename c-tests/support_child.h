@@ -9,7 +9,10 @@ static inline pid_t fork_watched(void) {
   fflush(NULL);
   pid_t child = fork();
   if (child < 0) FAIL("fork: %s", strerror(errno));
-  if (child == 0) harness_watch();
+  if (child == 0) {
+    harness_watch();
+    harness_process++;
+  }
   return child;
 }
 
