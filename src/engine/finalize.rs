@@ -23,7 +23,8 @@ impl Engine {
 
     /// The phase is FINALIZING, and by this thread.
     pub(crate) fn run_destroy(&self, record: &Record, slot: &Slot, handle: Handle) {
-        // At the nesting limit destroy runs without a frame, invisible to deadlock detection only.
+        // When the spare frames are in use as well, destroy runs without one: `is_inside`, deadlock
+        // detection and `cbr_fail` do not see it.
         let frame = record.push_cold_destroy(handle);
         let finalization = Finalization { engine: self, record, slot, handle, frame };
         // Relaxed: published with LIVE, which the compare-exchange has acquired.

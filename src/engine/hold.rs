@@ -26,13 +26,7 @@ impl Engine {
         if slot.holds.load(Relaxed) >= MAX_HOLDS {
             return Err(Error::Limit("2^30 holds of one callback"));
         }
-        let index = record.free_slots.pop(&self.slots, self.first_generation())?;
-        let token_slot = self.slots.at(index);
-        token_slot.reuse();
-        if token_slot.cold.load(Relaxed) != 0 {
-            self.drop_cold(record, token_slot);
-        }
-        let token = Handle::new(token_slot.peek().generation(), Kind::Hold, index);
+        let (token_slot, token) = self.take_slot(record, Kind::Hold)?;
         token_slot.signature.store(frame.handle().0, Relaxed);
         token_slot.mark.store(Mark::fresh(token, 0).0, Relaxed);
         // Release: partner: the compare-exchange in `end_hold`.
@@ -44,9 +38,7 @@ impl Engine {
 
     /// Ends the hold with this token, on any thread.
     pub(crate) fn end_hold(&self, record: &Record, token: Handle) -> Result<(), Error> {
-        let token_slot = self.resolve(token, Kind::Hold)?;
-        token_slot.live(token)?;
-        let live = Word::new(token.generation(), Phase::Live);
+        let (token_slot, live) = self.live(token, Kind::Hold)?;
         let ending = Word::new(token.generation(), Phase::Finalizing);
         // AcqRel: one winner, who sees what `count_hold` stored.
         if token_slot.word.compare_exchange(live.0, ending.0, AcqRel, Relaxed).is_err() {

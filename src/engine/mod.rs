@@ -49,7 +49,7 @@ use crate::platform::membarrier::Barrier;
 use crate::sync::{AtomicU32, AtomicU64, Relaxed};
 use records::Records;
 use slab::Slab;
-use slot::Slot;
+use slot::{Slot, Word};
 use wait::DeadlockSearch;
 
 #[cfg(not(loom))]
@@ -140,6 +140,26 @@ impl Engine {
         }
     }
 
+    /// The slot and the word of a live object of this kind. The hot functions take the two steps
+    /// themselves: as one result they would go through memory.
+    #[inline(always)]
+    fn live(&self, handle: Handle, kind: Kind) -> Result<(&Slot, Word), Error> {
+        let slot = self.resolve(handle, kind)?;
+        Ok((slot, slot.live(handle)?))
+    }
+
+    /// A free slot for this thread alone, and the handle that its next object will have.
+    #[inline(always)]
+    fn take_slot(&self, record: &Record, kind: Kind) -> Result<(&Slot, Handle), Error> {
+        let index = record.free_slots.pop(&self.slots, self.first_generation())?;
+        let slot = self.slots.at(index);
+        slot.reuse();
+        if slot.cold.load(Relaxed) != 0 {
+            self.drop_cold(record, slot);
+        }
+        Ok((slot, Handle::new(slot.peek().generation(), kind, index)))
+    }
+
     /// Another kind's handle, or nobody's?
     #[cold]
     fn misnamed(&self, handle: Handle, kind: Kind) -> Error {
@@ -149,6 +169,6 @@ impl Engine {
 
     /// Is a call through this handle possible now? Another thread may end it at any time.
     pub(crate) fn is_live(&self, handle: Handle) -> bool {
-        self.resolve(handle, Kind::Callback).is_ok_and(|slot| slot.live(handle).is_ok())
+        self.live(handle, Kind::Callback).is_ok()
     }
 }

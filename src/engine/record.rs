@@ -20,7 +20,7 @@ use std::cell::Cell;
 pub(crate) const MAX_DEPTH: usize = 4096;
 #[cfg(loom)]
 pub(crate) const MAX_DEPTH: usize = 4;
-/// Frames beyond, for destroy functions that run at the limit.
+/// Frames beyond, for destroy functions and holds at the limit.
 #[cfg(not(loom))]
 const SPARE_FRAMES: usize = 64;
 #[cfg(loom)]
@@ -466,16 +466,12 @@ impl Record {
         self.shown.frames[..high_water].iter().any(|frame| frame.cell.load_sc() == handle.0)
     }
 
-    /// In the child of a fork: the owner is gone. Returns through `left` what it was inside of.
-    pub(crate) fn abandon(&self, mut left: impl FnMut(Handle, Tag)) {
+    /// In the child of a fork: the owner is gone, and inside nothing.
+    pub(crate) fn abandon(&self) {
         // All that a scan sees: enter publishes a cell before it raises the top.
         let high_water = self.shown.high_water.load(Relaxed) as usize;
         for frame in &self.shown.frames[..high_water] {
-            let handle = frame.handle();
             frame.cell.store(0, Relaxed);
-            if handle.0 != 0 {
-                left(handle, frame.tag.get());
-            }
             frame.tag.set(Tag::CALL);
             frame.failed.set(Failed::NO);
             self.messages.take(frame, |_| ());

@@ -29,8 +29,8 @@ impl Engine {
         new: &Registration<'_>,
     ) -> Result<Handle, Error> {
         let cold = if new.cold.is_empty() { 0 } else { self.make_cold(record, &new.cold)? };
-        let index = match record.free_slots.pop(&self.slots, self.first_generation()) {
-            Ok(index) => index,
+        let (slot, handle) = match self.take_slot(record, Kind::Callback) {
+            Ok(taken) => taken,
             Err(error) => {
                 if cold != 0 {
                     self.give_back_cold(record, cold);
@@ -38,12 +38,6 @@ impl Engine {
                 return Err(error);
             }
         };
-        let slot = self.slots.at(index);
-        slot.reuse();
-        if slot.cold.load(Relaxed) != 0 {
-            self.drop_cold(record, slot);
-        }
-        let handle = Handle::new(slot.peek().generation(), Kind::Callback, index);
         // Relaxed: all of it is published by LIVE.
         slot.function.store(invoke::function_to_pointer(new.function), Relaxed);
         slot.user_data.store(new.user_data.cast(), Relaxed);
@@ -176,6 +170,6 @@ impl Engine {
 
     /// How many references it has now.
     pub(crate) fn references(&self, handle: Handle) -> Result<u32, Error> {
-        Ok(self.resolve(handle, Kind::Callback)?.live(handle)?.references())
+        Ok(self.live(handle, Kind::Callback)?.1.references())
     }
 }

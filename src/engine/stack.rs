@@ -104,14 +104,7 @@ impl Engine {
                 continue;
             }
             others = true;
-            record.abandon(|handle, tag| {
-                let slot = self.slots.at(handle.index());
-                if tag == Tag::DESTROY {
-                    self.end_interrupted_destroy(slot, handle);
-                } else if slot.peek().is(handle, Phase::Revoked) {
-                    self.look_again_later(slot, handle);
-                }
-            });
+            record.abandon();
             self.records.release(record);
         }
         if others {
@@ -122,8 +115,8 @@ impl Engine {
         }
     }
 
-    /// In the child of a fork: ends what the threads that do not exist had begun to end, and no frame
-    /// tells of. A look at every slot, 5 ms for a million, and only in a process with other threads.
+    /// In the child of a fork: ends what the threads that do not exist had begun to end, or were inside
+    /// of. A look at every slot, 5 ms for a million, and only in a process with other threads.
     fn sweep_after_fork(&self, mine: Option<&Record>) {
         for (index, slot) in self.slots.iter() {
             let word = slot.peek();

@@ -148,14 +148,12 @@ impl Engine {
                 if other.visited.load(Relaxed) == search {
                     continue;
                 }
-                // ORDER[deadlock] the note, the cells, the note again: the same epoch and the same
-                // note say that the thread was waiting, and so inside these cells, all the while.
+                // ORDER[deadlock] the note, then the cells, and in `is_cycle_still_there` the note
+                // again: the same epoch and the same note say that the thread was waiting, and so
+                // inside these cells, all the while.
                 let epoch = other.epoch.load_sc();
                 let waits_for = other.waits_for.load_sc();
                 if waits_for == 0 || !other.holds(sought) {
-                    continue;
-                }
-                if other.waits_for.load_sc() != waits_for || other.epoch.load_sc() != epoch {
                     continue;
                 }
                 other.visited.store(search, Relaxed);

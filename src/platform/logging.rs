@@ -2,7 +2,6 @@
 //! log, is then left out.
 
 use super::environment;
-use std::fmt;
 
 /// More than a line, and more than the start of the logger, takes.
 const LINE: usize = 16 << 10;
@@ -25,10 +24,6 @@ pub(crate) fn start() {
 /// A warning, whose words are made only if somebody listens.
 pub(crate) fn warn(words: impl FnOnce() -> String) {
     if log::log_enabled!(target: "callbridge", log::Level::Warn) && can_allocate(LINE) {
-        print(format_args!("{}", words()));
+        log::warn!(target: "callbridge", "{}", words());
     }
-}
-
-fn print(words: fmt::Arguments<'_>) {
-    log::warn!(target: "callbridge", "{words}");
 }
