@@ -130,12 +130,9 @@ TEST(what_this_version_cannot_do_is_refused_not_ignored) {
   cbr_callback_options options = options_for(&it);
   options.flags = 1;
   check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
-  options.flags = 2;
+  options.flags = 1 | CBR_PIN_MODULE;
   check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
   options.flags = 0;
-  options.scope = 1;
-  check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
-  options.scope = 0;
   options.home = 1;
   check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
   options.home = 0;
@@ -143,6 +140,13 @@ TEST(what_this_version_cannot_do_is_refused_not_ignored) {
   check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
   options.destroy_queue = 0;
   check_accepted(&options, &it);
+}
+
+TEST(a_scope_that_never_was_is_stale) {
+  struct subject it;
+  cbr_callback_options options = options_for(&it);
+  options.scope = 1;
+  check_refused(&options, &it, CBR_ERR_STALE);
 }
 
 TEST(malformed_signatures_are_invalid) {

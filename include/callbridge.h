@@ -7,8 +7,8 @@
  * Conventions, said once:
  *  1. A call that fails changes nothing: it takes no ownership, writes no output, runs no destroy
  *     function. Except: CBR_ERR_CALLBACK and CBR_ERR_PANIC (the callback ran; the result is not
- *     written), and CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK of cbr_unregister_wait (about the wait: the
- *     callback is unregistered all the same). A call that is refused may have been the last that an
+ *     written), and CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK of cbr_unregister_wait and cbr_scope_close
+ *     (about the wait: what they end is revoked all the same). Counts are written then, too. A call that is refused may have been the last that an
  *     ended callback waited for: then that one's destroy function runs in it.
  *  2. Every object is a 64-bit handle, 0 is none. Handles may be copied, stored, compared, logged and
  *     passed between threads freely. A handle never dangles: used after its object is gone it gives
@@ -17,7 +17,8 @@
  *  3. Any thread may call any function unless its comment says otherwise. No lock of the library is
  *     held while host code runs, so host code may call any function from inside a callback or a
  *     destroy function. No function is async-signal-safe.
- *  4. Holding a handle is not owning it: a handle is a weak reference until cbr_retain succeeds.
+ *  4. Holding a handle is not owning it: a handle is a weak reference until cbr_retain succeeds. Hooks,
+ *     names and keys each add a reference of their own, and drop it when they let go.
  *  5. Parameters: the object first, then inputs, then out_*. fn, user_data and destroy travel
  *     together, and user_data comes first in every callback. Strings are NUL-terminated UTF-8 and
  *     copied. Times are nanoseconds; -1 waits for ever, 0 does not wait.
@@ -26,6 +27,7 @@
  *     first use of the library, whatever the function, may give CBR_ERR_NOMEM or CBR_ERR_SYSTEM.
  *  8. Structures that a host fills start with their size; use the initialisers. Zero in a field means
  *     the default.
+ *  9. Scope 0 is the process's default scope for registration, names and keys.
  *
  * Every process has its own handles, and so has every static copy of this library in a process.
  */
@@ -100,6 +102,12 @@
 /* What cbr_call calls: a cbr_fn. */
 #define CBR_SIG_DEFAULT CBR_SIG(CBR_INTPTR, CBR_PTR)
 
+/* An empty cbr_hook. */
+#define CBR_HOOK_INIT {0}
+
+/* What a cbr_thread_attach_fn returns when the host had attached the thread: no detach. */
+#define CBR_THREAD_NOT_OURS ((void *)(intptr_t)-1)
+
 /* cbr_callback_options with everything at its default. */
 #ifdef __cplusplus
 #define CBR_CALLBACK_OPTIONS_INIT                                                                  \
@@ -107,6 +115,23 @@
 #else
 #define CBR_CALLBACK_OPTIONS_INIT {.size = sizeof(cbr_callback_options)}
 #endif
+
+/**
+ * In cbr_callback_options.flags: the shared object that holds `fn` stays loaded for the life of the
+ * process, whoever closes it. In the main program there is nothing to do; code that is in no object,
+ * made at run time, is CBR_ERR_INVALID.
+ */
+#define CBR_PIN_MODULE 2
+
+/**
+ * For cbr_name_bind and cbr_key_attach: the first one stays, and a second is CBR_ERR_EXISTS.
+ */
+#define CBR_BIND_ONCE 0
+
+/**
+ * For cbr_name_bind and cbr_key_attach: takes the place of what is there.
+ */
+#define CBR_BIND_REPLACE 1
 
 /**
  * cbr_status is the result of most functions: `CBR_OK` or a negative error.
@@ -145,7 +170,8 @@ typedef uint64_t cbr_handle;
 typedef void (*cbr_any_fn)(void);
 
 /**
- * cbr_scope is an owner of callbacks. 0 is the process's default scope, the only one so far.
+ * cbr_scope is the owner of callbacks, names and keys: a plugin, a connection, a module. 0 is the
+ * process's default scope, which is always open.
  */
 typedef uint64_t cbr_scope;
 
@@ -201,7 +227,7 @@ typedef struct cbr_callback_options {
    */
   const char *name;
   /**
-   * Must be 0 in this version.
+   * The owner: closing it ends the callback. 0: the process's default scope.
    */
   cbr_scope scope;
   /**
@@ -213,7 +239,7 @@ typedef struct cbr_callback_options {
    */
   cbr_queue destroy_queue;
   /**
-   * Must be 0 in this version.
+   * CBR_PIN_MODULE.
    */
   uint32_t flags;
   /**
@@ -244,6 +270,35 @@ typedef struct cbr_pin {
    */
   uint64_t reserved[2];
 } cbr_pin;
+
+/**
+ * cbr_thread_attach_fn runs on each thread once, before the first callback of its scope there, inside
+ * the protection of that call. It returns a token for the detach function, or CBR_THREAD_NOT_OURS if
+ * the host had attached the thread: then there is nothing to detach. With cbr_fail it refuses: the
+ * call returns that error without running the callback, and the next call asks again.
+ */
+typedef void *(*cbr_thread_attach_fn)(void *user_data);
+
+/**
+ * cbr_thread_detach_fn runs at the end of a thread that the attach function of its scope has run on,
+ * with the token; not for a scope that is closing or closed. As long as it runs, its scope does not
+ * close.
+ */
+typedef void (*cbr_thread_detach_fn)(void *user_data, void *token);
+
+/**
+ * cbr_hook is a place for one callback, in the host's own memory, such as a global variable that other
+ * modules may put their logger into:
+ *   cbr_hook on_log = CBR_HOOK_INIT;
+ * It owns a reference of what is in it. A callback that is gone counts as none. The library never
+ * remembers a hook's address: before its memory goes, clear it with cbr_hook_swap(hook, 0, NULL).
+ */
+typedef struct cbr_hook {
+  /**
+   * The library's.
+   */
+  uint64_t reserved;
+} cbr_hook;
 
 /**
  * Done.
@@ -415,17 +470,20 @@ size_t cbr_signature_format(cbr_signature signature, char *buf, size_t len);
  * fails, `user_data` stays the caller's.
  * Threads: any.
  * Returns: CBR_OK; CBR_ERR_NULL if `fn` is NULL; CBR_ERR_INVALID if `out_handle` is NULL;
- * CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_SYSTEM at a thread's first use.
+ * CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_SYSTEM at a thread's first use. With
+ * cbr_set_check(2) also CBR_ERR_INVALID if a function is no code.
  */
 cbr_status cbr_register(cbr_fn fn, void *user_data, cbr_destroy_fn destroy, cbr_handle *out_handle);
 
 /**
  * cbr_register_with is cbr_register with everything else that can be said of a callback: another
- * signature, a name, an error function, a fallback.
+ * signature, a name, a scope, an error function, a fallback.
  * Ownership: as cbr_register; `options` and the name are copied.
  * Threads: any.
  * Returns: what cbr_register returns, and CBR_ERR_INVALID if `options` is NULL, its `size` is too
  * small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not UTF-8;
+ * CBR_ERR_CLOSED if the scope is closing, CBR_ERR_STALE if it is gone, CBR_ERR_KIND if it is no scope;
+ * CBR_ERR_SYSTEM if CBR_PIN_MODULE's object is not found again;
  * CBR_ERR_UNSUPPORTED for a field that this version does not know or requires to be 0.
  */
 cbr_status cbr_register_with(const struct cbr_callback_options *options,
@@ -593,6 +651,206 @@ intptr_t cbr_call_ptr(void *handle, void *arg);
  */
 void cbr_release_ptr(void *handle);
 #endif
+
+/**
+ * cbr_scope_open makes a scope.
+ * `name`: for logs, at most 255 bytes of UTF-8, copied; may be NULL.
+ * Ownership: to be ended with cbr_scope_close.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_INVALID if `out_scope` is NULL or the name too long or not UTF-8;
+ * CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects.
+ */
+cbr_status cbr_scope_open(const char *name, cbr_scope *out_scope);
+
+/**
+ * cbr_scope_close ends a scope and everything it owns. In this order: registrations, names and keys
+ * are refused (CBR_ERR_CLOSED); its callbacks are revoked; its names and keys go, with their
+ * references; calls in flight are awaited and destroy functions run, on the threads that leave last
+ * and here; at last that of the thread hooks. CBR_OK means that no code of the scope can run any more,
+ * so that its shared object may be unloaded.
+ * `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait. `out_running`: how many of its
+ * callbacks have a destroy function that has not returned, and threads that detach; may be NULL.
+ * Threads: any, several at once. From inside one of its callbacks, or of their destroy functions, or
+ * while a thread inside one waits, directly or through others, for something that the caller is inside,
+ * it returns CBR_ERR_DEADLOCK at once; all the same everything is revoked. Until CBR_OK the scope stays
+ * closing, and can be closed again to wait on. An exception or pthread_exit from a destroy function
+ * passes through; then close again. A hold (cbr_hold) that nobody leaves is not seen as a deadlock.
+ * Returns: CBR_OK: closed, and `scope` is stale from now on; CBR_ERR_TIMEOUT; CBR_ERR_DEADLOCK;
+ * CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID for scope 0 or a timeout below -1: nothing has changed.
+ */
+cbr_status cbr_scope_close(cbr_scope scope,
+                           int64_t timeout_ns,
+                           size_t *out_running);
+
+/**
+ * cbr_scope_drain waits until the destroy function of every callback of the scope that has ended, by
+ * cbr_unregister or its last cbr_release, has returned. Callbacks that live are not touched; those that
+ * end meanwhile are waited for, too. Scope 0 is the default scope: that takes a look at every callback
+ * of the process.
+ * `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait.
+ * Threads: any; inside one that has ended, or in a wait that could never end, CBR_ERR_DEADLOCK.
+ * Returns: CBR_OK; CBR_ERR_TIMEOUT; CBR_ERR_DEADLOCK; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID for
+ * a timeout below -1.
+ */
+cbr_status cbr_scope_drain(cbr_scope scope,
+                           int64_t timeout_ns);
+
+/**
+ * cbr_scope_set_thread_hooks has `attach` run on every thread before its first callback of the scope,
+ * by whatever function it is called or entered, and `detach` at that thread's end: what a language's
+ * runtime needs to know of threads that it has not made. To be set before the scope's first
+ * registration; a scope has one set. Calls of other scopes cost nothing more because of it.
+ * `attach`: must not be NULL. `detach`: may be. `user_data`: their first argument.
+ * Ownership: `user_data` is the scope's until `destroy` is called with it, once, when cbr_scope_close
+ * is about to return CBR_OK; `destroy` may be NULL. On failure `user_data` stays the caller's.
+ * Threads: any. Threads that are alive when the scope closes keep their token, and are not detached.
+ * Returns: CBR_OK; CBR_ERR_EXISTS after the first registration or a second time; CBR_ERR_NULL;
+ * CBR_ERR_INVALID for scope 0; CBR_ERR_CLOSED; CBR_ERR_STALE; CBR_ERR_KIND.
+ */
+cbr_status cbr_scope_set_thread_hooks(cbr_scope scope,
+                                      cbr_thread_attach_fn attach,
+                                      cbr_thread_detach_fn detach,
+                                      void *user_data,
+                                      cbr_destroy_fn destroy);
+
+/**
+ * cbr_hook_set_once puts the callback in if there is none: of several, the first wins.
+ * Ownership: the hook adds a reference of its own; the caller's stays the caller's.
+ * Threads: any, at once with all other functions of the hook.
+ * Returns: CBR_OK; CBR_ERR_EXISTS if one is there; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_LIMIT at 2^30
+ * references; CBR_ERR_INVALID if `hook` is NULL.
+ */
+cbr_status cbr_hook_set_once(struct cbr_hook *hook,
+                             cbr_handle handle);
+
+/**
+ * cbr_hook_swap puts the callback in, or none if `handle` is 0, whatever is there. A call that meets
+ * it runs the old callback or the new one.
+ * Ownership: the hook adds a reference of its own. `out_old`: the callback that was there, with the
+ * hook's reference, which is the caller's now; 0 if there was none or it is gone. NULL: that reference
+ * is released.
+ * Threads: any, also inside the callback that is swapped.
+ * Returns: CBR_OK; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_LIMIT at 2^30 references; CBR_ERR_INVALID if
+ * `hook` is NULL.
+ */
+cbr_status cbr_hook_swap(struct cbr_hook *hook,
+                         cbr_handle handle,
+                         cbr_handle *out_old);
+
+/**
+ * cbr_hook_call calls what is in the hook, as cbr_call. Lock-free.
+ * Threads: any.
+ * Returns: what cbr_call returns, but CBR_ERR_NOT_FOUND if there is no callback, or it is gone;
+ * CBR_ERR_INVALID if `hook` is NULL.
+ */
+cbr_status cbr_hook_call(struct cbr_hook *hook, void *arg, intptr_t *out_result);
+
+/**
+ * cbr_name_bind gives the callback a name in the scope. The name goes when it is unbound, when the scope
+ * closes, or when the callback ends. (cbr_callback_options.name is another one, for logs.)
+ * `name`: 1 to 255 bytes of UTF-8, copied. `mode`: CBR_BIND_ONCE or CBR_BIND_REPLACE.
+ * Ownership: the name adds a reference of its own. That of a replaced callback is released.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_EXISTS; CBR_ERR_STALE or CBR_ERR_KIND for the handle or the scope;
+ * CBR_ERR_CLOSED; CBR_ERR_INVALID; CBR_ERR_LIMIT at 2^30 references; CBR_ERR_NOMEM.
+ */
+cbr_status cbr_name_bind(cbr_scope scope,
+                         const char *name,
+                         cbr_handle handle,
+                         uint32_t mode);
+
+/**
+ * cbr_name_find gives the callback of that name: a weak handle, to be retained or called.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_NOT_FOUND; CBR_ERR_STALE or CBR_ERR_KIND for the scope; CBR_ERR_INVALID for
+ * the name or if `out_handle` is NULL.
+ */
+cbr_status cbr_name_find(cbr_scope scope,
+                         const char *name,
+                         cbr_handle *out_handle);
+
+/**
+ * cbr_name_unbind takes the name away.
+ * Ownership: the name's reference is released.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_NOT_FOUND; CBR_ERR_STALE or CBR_ERR_KIND for the scope; CBR_ERR_INVALID for
+ * the name.
+ */
+cbr_status cbr_name_unbind(cbr_scope scope,
+                           const char *name);
+
+/**
+ * cbr_key_attach attaches the callback to a key, such as a connection's address or file descriptor, and
+ * one of its events, in the scope. One callback a key and event. It goes when it is detached, when the
+ * scope closes, or when the callback ends.
+ * `mode`: CBR_BIND_ONCE or CBR_BIND_REPLACE.
+ * Ownership: the key adds a reference of its own. That of a replaced callback is released.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_EXISTS; CBR_ERR_STALE or CBR_ERR_KIND for the handle or the scope;
+ * CBR_ERR_CLOSED; CBR_ERR_INVALID for the mode; CBR_ERR_LIMIT at 2^30 references; CBR_ERR_NOMEM.
+ */
+cbr_status cbr_key_attach(cbr_scope scope,
+                          uintptr_t key,
+                          uint32_t event,
+                          cbr_handle handle,
+                          uint32_t mode);
+
+/**
+ * cbr_key_find gives the callback of that key and event: a weak handle, to be retained or called.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_NOT_FOUND; CBR_ERR_STALE or CBR_ERR_KIND for the scope; CBR_ERR_INVALID if
+ * `out_handle` is NULL.
+ */
+cbr_status cbr_key_find(cbr_scope scope,
+                        uintptr_t key,
+                        uint32_t event,
+                        cbr_handle *out_handle);
+
+/**
+ * cbr_key_call calls the callback of that key and event, as cbr_call. A call that meets a replacement
+ * runs the old callback or the new one. What a thread has called before it finds without a lock.
+ * Threads: any.
+ * Returns: what cbr_call returns, but CBR_ERR_NOT_FOUND if there is no callback, or it is gone;
+ * CBR_ERR_STALE or CBR_ERR_KIND for the scope.
+ */
+cbr_status cbr_key_call(cbr_scope scope,
+                        uintptr_t key,
+                        uint32_t event,
+                        void *arg,
+                        intptr_t *out_result);
+
+/**
+ * cbr_key_detach detaches the callback of that key and event.
+ * Ownership: the key's reference is released.
+ * Threads: any, also inside the callback.
+ * Returns: CBR_OK; CBR_ERR_NOT_FOUND; CBR_ERR_STALE or CBR_ERR_KIND for the scope.
+ */
+cbr_status cbr_key_detach(cbr_scope scope, uintptr_t key, uint32_t event);
+
+/**
+ * cbr_key_detach_all detaches the callbacks of all events of a key: the connection is gone. It revokes
+ * nothing: a callback that others own lives on.
+ * `out_count`: how many there were; may be NULL.
+ * Ownership: the key's references are released.
+ * Threads: any, also inside one of the callbacks.
+ * Returns: CBR_OK, also if there were none; CBR_ERR_STALE or CBR_ERR_KIND for the scope.
+ */
+cbr_status cbr_key_detach_all(cbr_scope scope,
+                              uintptr_t key,
+                              size_t *out_count);
+
+/**
+ * cbr_set_check sets how much is checked from now on, also for callbacks that were registered before.
+ * `level`: 0: handles only; the signature that is given to cbr_enter and cbr_hold is not compared.
+ * 1: the default. 2: also, whether functions that are registered are code (CBR_ERR_INVALID), and how
+ * long cbr_call, cbr_hook_call, cbr_key_call and cbr_call_ptr take: from CALLBRIDGE_SLOW_MS
+ * milliseconds on (default 100) the callback is logged by name. Level 2 makes calls slower; back at
+ * level 1 they are as before.
+ * The environment variable CALLBRIDGE_CHECK sets the level at the first use of the library.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_INVALID for another level.
+ */
+cbr_status cbr_set_check(uint32_t level);
 
 #ifdef __cplusplus
 }  // extern "C"

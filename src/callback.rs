@@ -3,7 +3,7 @@
 use crate::engine::signature::Signature;
 use crate::engine::{self, ColdParts, ENGINE, Handle, Registration, invoke};
 use crate::error::Error;
-use crate::ffi;
+use crate::{ffi, registry};
 use std::ffi::{CString, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -65,9 +65,9 @@ impl Callback {
             user_data: closure.cast(),
             destroy: Some(drop_closure::<F>),
             signature: Signature::DEFAULT,
-            cold: ColdParts { name, ..ColdParts::default() },
+            cold: ColdParts { name, ..ColdParts::NONE },
         };
-        match ENGINE.register(record, &new) {
+        match registry::register(record, &new, false) {
             Ok(handle) => Ok(Self { handle }),
             Err(error) => {
                 // SAFETY: from `into_raw` above, and not registered.

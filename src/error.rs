@@ -31,6 +31,12 @@ pub enum Error {
     Deadlock,
     /// The deadline passed.
     Timeout,
+    /// The queue or scope no longer takes work.
+    Closed,
+    /// Already set, and the first one stays.
+    Exists,
+    /// Nothing is known under this name or key, or in this hook.
+    NotFound,
     /// A stated limit is reached; the words say which.
     Limit(&'static str),
     /// Out of memory.

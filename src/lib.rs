@@ -6,7 +6,9 @@
 //!
 //! ```text
 //! ffi/        the C surface, one file a header section      callback.rs   the Rust surface
-//! engine/     handles, slots, in-flight protection, finalization, waiting
+//! registry    where the features meet
+//! features/   hooks, names, keys                            none knows another
+//! engine/     handles, slots, in-flight protection, finalization, waiting, scopes
 //! platform/   the operating system       sync.rs  atomics       error.rs  what can go wrong
 //! ```
 
@@ -16,9 +18,12 @@
 mod callback;
 mod engine;
 mod error;
+mod features;
 #[cfg(not(loom))]
 mod ffi;
 mod platform;
+#[cfg(not(loom))]
+mod registry;
 mod sync;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,17 @@ pub(crate) use std::sync::atomic::{
 };
 
 #[cfg(loom)]
+pub(crate) use loom::sync::MutexGuard;
+#[cfg(not(loom))]
+pub(crate) use std::sync::MutexGuard;
+
+#[cfg(loom)]
+use loom::sync::Mutex;
+#[cfg(not(loom))]
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+#[cfg(loom)]
 pub(crate) use loom::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
@@ -78,6 +89,25 @@ pub(crate) fn light_barrier() {
     std::sync::atomic::compiler_fence(SeqCst);
     #[cfg(loom)]
     fence(SeqCst);
+}
+
+/// A lock for a few instructions; never held while host code runs.
+pub(crate) struct Lock(Mutex<()>);
+
+impl Lock {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(()))
+    }
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(()))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
+        // Poison says that a thread has panicked in here: it protects no data of its own.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What waits give the processor between two looks.

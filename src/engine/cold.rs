@@ -1,9 +1,11 @@
-//! What calls do not need of a callback: name, error function, fallback. Only callbacks that have
-//! any of it own an entry.
+//! What calls do not need of a callback: name, scope, error function, fallback. Only callbacks that
+//! have any of it own an entry.
 
 use super::handle::Handle;
 use super::invoke::ErrorFn;
+use super::name::Name;
 use super::record::Record;
+use super::scope::Membership;
 use super::slab::Entry;
 use super::slot::Slot;
 use super::{Engine, handle::Kind};
@@ -19,8 +21,9 @@ pub(crate) struct Cold {
     /// The bits of a C `cbr_value`.
     fallback: AtomicU64,
     on_error: AtomicPtr<()>,
-    /// A length byte and so many bytes of UTF-8, from the allocator; or null.
-    name: AtomicPtr<u8>,
+    name: Name,
+    /// In the scope's list of its callbacks.
+    pub(super) membership: Membership,
     link: AtomicU64,
 }
 
@@ -31,7 +34,8 @@ impl Entry for Cold {
             owner: AtomicU64::new(0),
             fallback: AtomicU64::new(0),
             on_error: AtomicPtr::new(ptr::null_mut()),
-            name: AtomicPtr::new(ptr::null_mut()),
+            name: Name::new(),
+            membership: Membership::new(),
             link: AtomicU64::new(0),
         }
     }
@@ -43,25 +47,16 @@ impl Entry for Cold {
     fn first_use(&self, _generation: u32) {}
 }
 
-/// Longest name in bytes.
-pub(crate) const NAME_MAX: usize = 255;
-
 impl Cold {
     /// The name; the callback must be protected or in the caller's hands alone.
     pub(crate) fn name(&self) -> &str {
-        // Acquire: partner: the store in `make_cold`, for readers that got here by a scan.
-        let name = self.name.load(Acquire);
-        if name.is_null() {
-            return "";
-        }
-        // SAFETY: `make_cold` wrote length and UTF-8 of that length; freed in `end_cold` only, when
-        // nobody is inside the callback any more.
-        unsafe {
-            std::str::from_utf8_unchecked(std::slice::from_raw_parts(
-                name.add(1),
-                usize::from(*name),
-            ))
-        }
+        self.name.get()
+    }
+
+    /// The callback that owns the entry.
+    pub(super) fn owner(&self) -> Handle {
+        // Acquire: partner: the store in `own_cold`.
+        Handle(self.owner.load(Acquire))
     }
 
     pub(crate) fn on_error(&self) -> Option<ErrorFn> {
@@ -70,65 +65,56 @@ impl Cold {
         // SAFETY: null or an `ErrorFn` that register stored; Option<fn> has null for None.
         unsafe { std::mem::transmute::<*mut (), Option<ErrorFn>>(function) }
     }
-
-    fn free_name(&self) {
-        let name = self.name.load(Relaxed);
-        if !name.is_null() {
-            self.name.store(ptr::null_mut(), Relaxed);
-            // SAFETY: allocated in `make_cold` with this layout; the entry's owner is the only user.
-            unsafe { std::alloc::dealloc(name, name_layout(usize::from(*name))) };
-        }
-    }
-}
-
-fn name_layout(len: usize) -> std::alloc::Layout {
-    std::alloc::Layout::array::<u8>(len + 1).expect("at most 256 bytes")
 }
 
 /// The cold part of a registration.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct ColdParts<'a> {
     pub(crate) name: &'a str,
     pub(crate) on_error: Option<ErrorFn>,
     pub(crate) fallback: u64,
+    /// 0: the default scope.
+    pub(crate) scope: Handle,
 }
 
 impl ColdParts<'_> {
+    /// Nothing of it.
+    pub(crate) const NONE: Self = Self { name: "", on_error: None, fallback: 0, scope: Handle(0) };
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.name.is_empty() && self.on_error.is_none() && self.fallback == 0
+        self.name.is_empty() && self.on_error.is_none() && self.fallback == 0 && self.scope.0 == 0
     }
 }
 
 impl Engine {
     /// Makes an entry that nobody owns yet; its index.
     pub(crate) fn make_cold(&self, record: &Record, parts: &ColdParts<'_>) -> Result<u32, Error> {
-        debug_assert!(parts.name.len() <= NAME_MAX);
         let index = record.free_cold.pop(&self.cold, 0)?;
         let cold = self.cold.at(index);
-        if !parts.name.is_empty() {
-            // SAFETY: the layout has at least one byte.
-            let name = unsafe { std::alloc::alloc(name_layout(parts.name.len())) };
-            if name.is_null() {
-                record.free_cold.push(&self.cold, index);
-                return Err(Error::NoMemory);
-            }
-            // SAFETY: `name` has room for the length and the bytes, and is not shared yet.
-            unsafe {
-                *name = parts.name.len() as u8;
-                ptr::copy_nonoverlapping(parts.name.as_ptr(), name.add(1), parts.name.len());
-            }
-            cold.name.store(name, Release);
+        if let Err(error) = cold.name.set(parts.name) {
+            record.free_cold.push(&self.cold, index);
+            return Err(error);
         }
         let on_error = parts.on_error.map_or(ptr::null_mut(), |function| function as *mut ());
         cold.on_error.store(on_error, Relaxed);
         cold.fallback.store(parts.fallback, Relaxed);
+        cold.membership.set_scope(parts.scope);
         Ok(index)
     }
 
     /// Frees an entry that nobody came to own.
     pub(crate) fn give_back_cold(&self, record: &Record, index: u32) {
-        self.cold.at(index).free_name();
+        self.cold.at(index).name.clear();
         record.free_cold.push(&self.cold, index);
+    }
+
+    /// Frees the entry of a callback that was not published.
+    #[cold]
+    pub(crate) fn disown_cold(&self, record: &Record, slot: &Slot) {
+        if let Some(cold) = self.cold_of(slot) {
+            cold.name.clear();
+            self.drop_cold(record, slot);
+        }
     }
 
     /// Gives the entry to `handle`, which is about to be published in `slot`.
@@ -155,7 +141,8 @@ impl Engine {
         let Some(cold) = self.cold_of(slot) else {
             return;
         };
-        cold.free_name();
+        self.leave_scope(record, cold);
+        cold.name.clear();
         cold.on_error.store(ptr::null_mut(), Relaxed);
         if cold.fallback.load(Relaxed) == 0 {
             self.drop_cold(record, slot);
@@ -192,12 +179,16 @@ impl Engine {
         if cold.owner.load(Relaxed) == handle.0 { fallback } else { 0 }
     }
 
-    /// How a log line calls a callback that the caller keeps alive.
+    /// How a log line calls a callback or a scope that the caller keeps alive.
     pub(crate) fn name_for_log(&self, handle: Handle) -> String {
         let slot = self.slots.at(handle.index());
-        match self.cold_of(slot).map(Cold::name) {
-            None | Some("") => format!("{:#018x}", handle.0),
-            Some(name) => format!("'{name}' ({:#018x})", handle.0),
+        let name = match handle.has_kind(Kind::Scope) {
+            true => self.scope_of_slot(slot).name(),
+            false => self.cold_of(slot).map_or("", Cold::name),
+        };
+        match name {
+            "" => format!("{:#018x}", handle.0),
+            name => format!("'{name}' ({:#018x})", handle.0),
         }
     }
 }

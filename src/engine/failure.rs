@@ -1,6 +1,6 @@
 //! A callback that says it failed: `cbr_fail`.
 
-use super::frame::{Failed, Tag};
+use super::frame::Failed;
 use super::record::Record;
 use super::{Engine, invoke};
 use crate::error::Error;
@@ -20,10 +20,10 @@ impl Engine {
         const OUTSIDE: Error = Error::Invalid("cbr_fail outside of any callback");
         let frame = record.stack().find(|frame| frame.handle().0 != 0).ok_or(OUTSIDE)?;
         let handle = frame.handle();
-        if frame.tag.get() == Tag::DESTROY {
+        if !frame.tag.get().counts() {
             logging::warn(|| {
                 let (name, text) = (self.name_for_log(handle), message.to_string_lossy());
-                format!("the destroy function of callback {name} failed: {text}")
+                format!("{} {name} failed: {text}", frame.tag.get().ending_of(handle))
             });
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::frame::{Failed, Frame, Tag};
-use super::handle::Handle;
+use super::handle::{Handle, Kind};
 use super::invoke;
 use super::record::Record;
 use super::slot::{Mark, Phase, Slot, Word};
@@ -47,8 +47,8 @@ impl Engine {
         let generation = slot.peek().generation();
         let next = generation.wrapping_add(1);
         // The mark first: a guess of the next generation must not put its name where register will
-        // write. Relaxed: ordered by the exchange below.
-        slot.mark.store(Mark::free(next).0, Relaxed);
+        // write. Release: who waits and sees it sees destroy done; partner: `Slot::is_ending`.
+        slot.mark.store(Mark::free(next).0, Release);
         let free = Word::new(next, Phase::Free).0;
         // ORDER[wait] the word, then the flag; partner: the waiter's flag, heavy barrier, then word.
         // Release: the next owner of the slot, and waiters, see destroy done.
@@ -95,7 +95,11 @@ impl Drop for Finalization<'_> {
             // Ended by `cbr_unwind_to`, called on another stack, while destroy was running.
             return;
         }
-        engine.end_cold(record, slot);
+        if handle.has_kind(Kind::Scope) {
+            engine.end_scope(slot);
+        } else {
+            engine.end_cold(record, slot);
+        }
         engine.free_slot(record, slot, handle.index());
         if let Some(frame) = frame {
             frame.tag.set(Tag::CALL);

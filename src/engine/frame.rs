@@ -1,6 +1,6 @@
 //! One stay inside a callback: a call, a pin, or a destroy function that runs.
 
-use super::handle::Handle;
+use super::handle::{Handle, Kind};
 use crate::error::Error;
 use crate::sync::{AtomicU64, Relaxed};
 use std::cell::Cell;
@@ -11,16 +11,28 @@ use std::cell::Cell;
 pub(crate) struct Tag(u32);
 
 impl Tag {
+    /// What a log line calls a function that ends something.
+    pub(crate) fn ending_of(self, handle: Handle) -> &'static str {
+        match (self, handle.has_kind(Kind::Scope)) {
+            (Self::DETACH, _) => "the detach function of scope",
+            (_, true) => "the thread hooks' destroy function of scope",
+            (_, false) => "the destroy function of callback",
+        }
+    }
+
     pub(crate) const CALL: Self = Self(0);
     /// A destroy function: seen by deadlock detection, not part of the depth.
     pub(crate) const DESTROY: Self = Self(u32::MAX);
 
-    /// A hold on its way: gone before host code runs.
+    /// A hold on its way: gone before host code runs, but for the attaching of a thread.
     pub(crate) const HOLD: Self = Self(u32::MAX - 1);
 
-    /// A pin, by its number, which is never one of the other three.
+    /// A scope's detach function: seen by deadlock detection, not part of the depth.
+    pub(crate) const DETACH: Self = Self(u32::MAX - 2);
+
+    /// A pin, by its number, which is never one of the other four.
     pub(crate) fn pin(number: u32) -> Self {
-        Self(number % (u32::MAX - 2) + 1)
+        Self(number % (u32::MAX - 3) + 1)
     }
 
     pub(crate) fn number(self) -> u32 {
@@ -32,7 +44,12 @@ impl Tag {
     }
 
     pub(crate) fn is_pin(self) -> bool {
-        self != Self::CALL && self != Self::DESTROY && self != Self::HOLD
+        !matches!(self, Self::CALL | Self::DESTROY | Self::HOLD | Self::DETACH)
+    }
+
+    /// Is it a call or a pin, not the end of something?
+    pub(crate) fn counts(self) -> bool {
+        !matches!(self, Self::DESTROY | Self::DETACH)
     }
 }
 

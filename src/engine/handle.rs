@@ -5,6 +5,7 @@
 #[repr(u32)]
 pub(crate) enum Kind {
     Callback = 1,
+    Scope = 2,
     /// The token of a `cbr_hold`, inside a pin.
     Hold = 5,
 }
@@ -14,7 +15,7 @@ pub(crate) const INDEX_BITS: u32 = 28;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 
 /// A weak reference that never dangles: used after its object is gone it is refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(transparent)]
 pub struct Handle(pub(crate) u64);
 

@@ -46,13 +46,14 @@ use super::frame::{Frame, Tag};
 use super::handle::{Handle, Kind};
 use super::record::{Record, Stay};
 use super::signature::Signature;
-use super::slot::{MANY, Mark, Phase, Slot, TYPED, Word};
+use super::slot::{MANY, Mark, Phase, SPECIAL, Slot, TYPED, Word};
 use crate::error::{Error, Fault};
 use crate::platform::membarrier::Heavy;
 use crate::sync::{Acquire, Relaxed, Release, SeqCst, TotalOrder, fence, light_barrier};
 
 impl Engine {
-    /// Enters the callback. `ANY_TYPE`: whatever its signature; else only the default one.
+    /// Enters the callback. `ANY_TYPE`: whatever its signature; else only the default one, and then one
+    /// that is special is entered and yet a fault: see [`super::invoke::call`].
     #[inline(always)]
     pub(crate) fn enter<'a, const ANY_TYPE: bool>(
         &'a self,
@@ -163,6 +164,12 @@ impl Engine {
             return Err(record.fault(Error::Signature { have, want: Signature::DEFAULT.0 }));
         }
         record.count_run(handle, slot, mark);
+        if mark.has(SPECIAL) {
+            if !any_type {
+                return Err(record.leave_to_special(frame));
+            }
+            self.attach_thread(record, frame, slot)?;
+        }
         Ok(())
     }
 
@@ -284,7 +291,7 @@ impl Engine {
         self.finalize_unless_kept(record, slot, handle);
     }
 
-    fn finalize_unless_kept(&self, record: &Record, slot: &Slot, handle: Handle) {
+    pub(super) fn finalize_unless_kept(&self, record: &Record, slot: &Slot, handle: Handle) {
         if !self.kept_here(record, slot, handle) {
             self.finalize(record, slot, handle);
         }

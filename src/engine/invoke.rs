@@ -7,6 +7,7 @@ use super::frame::{Frame, StackPlace};
 use super::handle::Handle;
 use super::record::{Record, Stay};
 use crate::error::Fault;
+use crate::platform::{logging, thread_id};
 use crate::sync::Relaxed;
 use std::ffi::{CStr, c_char, c_void};
 
@@ -15,6 +16,8 @@ pub(crate) type AnyFn = unsafe extern "C-unwind" fn();
 /// A function of the default signature.
 pub(crate) type CallbackFn = unsafe extern "C-unwind" fn(*mut c_void, *mut c_void) -> isize;
 pub(crate) type DestroyFn = unsafe extern "C-unwind" fn(*mut c_void);
+pub(crate) type AttachFn = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
+pub(crate) type DetachFn = unsafe extern "C-unwind" fn(*mut c_void, *mut c_void);
 pub(crate) type ErrorFn = unsafe extern "C-unwind" fn(*mut c_void, u64, i32, *const c_char);
 
 pub(crate) fn function_to_pointer(function: AnyFn) -> *mut () {
@@ -47,20 +50,102 @@ pub(crate) fn call(
     handle: Handle,
     arg: *mut c_void,
 ) -> Result<isize, Fault> {
-    let stay = engine.enter::<false>(record, handle)?;
+    match engine.enter::<false>(record, handle) {
+        Ok(stay) => call_entered(engine, stay, arg),
+        Err(fault) => call_not_entered(engine, record, arg, fault),
+    }
+}
+
+/// What is left when `enter` has failed: a callback whose call is more than that is entered, and called
+/// here; all others are refused as the fault says.
+#[cold]
+#[inline(never)]
+pub(crate) fn call_not_entered(
+    engine: &Engine,
+    record: &Record,
+    arg: *mut c_void,
+    fault: Fault,
+) -> Result<isize, Fault> {
+    let Some(frame) = record.take_special() else { return Err(fault) };
+    let slot = engine.slots.at(frame.handle().index());
+    engine.attach_thread(record, frame, slot)?;
+    let stay = Stay { record, frame, slot };
+    match engine.check.begin() {
+        None => call_entered(engine, stay, arg),
+        Some(began) => call_timed(engine, stay, arg, began),
+    }
+}
+
+/// Calls, and says so in the log if it takes long.
+fn call_timed(
+    engine: &Engine,
+    stay: Stay<'_>,
+    arg: *mut c_void,
+    began: u64,
+) -> Result<isize, Fault> {
+    /// Says so also when an unwind ends the call. Dropped before the callback is left.
+    struct Timed<'a>(&'a Engine, Handle, u64);
+    impl Drop for Timed<'_> {
+        fn drop(&mut self) {
+            let Self(engine, handle, began) = *self;
+            if let Some(took) = engine.check.took_long(began) {
+                logging::warn(|| {
+                    let (name, thread) = (engine.name_for_log(handle), thread_id());
+                    format!("the callback {name} took {took} ms on thread {thread}")
+                });
+            }
+        }
+    }
+    let leaving = Leaving { engine, stay };
+    let timed = Timed(engine, stay.frame.handle(), began);
+    let result = call_function(stay, arg);
+    drop(timed);
+    std::mem::forget(leaving);
+    engine.leave(stay).map(|()| result)
+}
+
+/// Calls a callback that is entered, and leaves it.
+#[inline(always)]
+pub(crate) fn call_entered(
+    engine: &Engine,
+    stay: Stay<'_>,
+    arg: *mut c_void,
+) -> Result<isize, Fault> {
+    let leaving = Leaving { engine, stay };
+    let result = call_function(stay, arg);
+    std::mem::forget(leaving);
+    engine.leave(stay).map(|()| result)
+}
+
+#[inline(always)]
+fn call_function(stay: Stay<'_>, arg: *mut c_void) -> isize {
     // Relaxed: published with LIVE, which enter has loaded.
     let function = stay.slot.function.load(Relaxed);
     let user_data = stay.slot.user_data.load(Relaxed);
-    let leaving = Leaving { engine, stay };
-    // SAFETY: `enter::<false>` succeeds for the default signature only, whose function register was
-    // given as a `CallbackFn`; user_data is alive while we are inside. That the function does what
+    // SAFETY: `enter::<false>` enters callbacks of the default signature only, whose function register
+    // was given as a `CallbackFn`; user_data is alive while we are inside. That the function does what
     // it should is the host's promise.
-    let result = unsafe {
+    unsafe {
         let function = std::mem::transmute::<*mut (), CallbackFn>(function);
         function(user_data.cast(), arg)
-    };
-    std::mem::forget(leaving);
-    engine.leave(stay).map(|()| result)
+    }
+}
+
+/// Runs a scope's attach function on a thread that is about to call for the first time.
+pub(crate) fn attach(function: AttachFn, user_data: *mut ()) -> *mut c_void {
+    // SAFETY: from `set_thread_hooks`; the caller is inside a callback of the scope, so the scope, and
+    // with it user_data, is alive.
+    unsafe { function(user_data.cast()) }
+}
+
+/// Runs a scope's detach function on a thread that ends. Its frame learns where the native stack is,
+/// as in [`destroy`].
+#[inline(never)]
+pub(crate) fn detach(function: DetachFn, user_data: *mut (), token: *mut c_void, frame: &Frame) {
+    let here = 0;
+    frame.set_stack_place(StackPlace::of(&here));
+    // SAFETY: from `set_thread_hooks`; the frame keeps the scope, and with it user_data, alive.
+    unsafe { function(user_data.cast(), token) };
 }
 
 /// Runs a destroy function. Its frame learns where the native stack is: a function of its own, so that

@@ -101,6 +101,9 @@ impl fmt::Display for Error {
                  something that a thread inside that waits for"
             ),
             Self::Timeout => write!(out, "the deadline passed"),
+            Self::Closed => write!(out, "it is closing, and takes nothing new"),
+            Self::Exists => write!(out, "it is set already, and the first one stays"),
+            Self::NotFound => write!(out, "there is none"),
             Self::NoMemory => write!(out, "out of memory"),
             Self::System { what, errno } => {
                 write!(out, "{what}: {}", std::io::Error::from_raw_os_error(errno))

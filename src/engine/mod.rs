@@ -4,21 +4,28 @@
 //! [`handle`] names a [`slot`] in a [`slab`]; a thread's [`record`] says what it is [`inflight`] in;
 //! [`register`] begins a life, [`finalize`] ends it.
 
+mod attach;
+pub(crate) mod check;
+mod close;
 mod cold;
 mod failure;
 mod finalize;
 mod frame;
+mod gate;
 mod handle;
 mod hold;
 mod inflight;
 pub(crate) mod invoke;
 mod last_error;
+mod memo;
 mod message;
+mod name;
 mod pending;
 mod pin;
 mod record;
 mod records;
 mod register;
+mod scope;
 pub(crate) mod signature;
 mod slab;
 mod slot;
@@ -27,19 +34,23 @@ mod stack;
 mod threads;
 mod wait;
 
+pub(crate) use close::Closed;
 pub(crate) use cold::ColdParts;
 #[cfg(not(loom))]
-pub(crate) use cold::NAME_MAX;
-#[cfg(not(loom))]
 pub(crate) use frame::StackPlace;
+pub(crate) use gate::Section;
 pub use handle::Handle;
 pub(crate) use handle::Kind;
+pub(crate) use memo::{Question, Versions};
+#[cfg(not(loom))]
+pub(crate) use name::NAME_MAX;
 #[cfg(not(loom))]
 pub(crate) use pin::{Pin, Pinned};
 #[cfg(test)]
 pub(crate) use record::RUN;
 pub(crate) use record::Record;
 pub(crate) use register::Registration;
+pub(crate) use scope::ThreadHooks;
 #[cfg(not(loom))]
 pub(crate) use threads::{ENGINE, current, joined};
 pub(crate) use wait::Patience;
@@ -47,7 +58,10 @@ pub(crate) use wait::Patience;
 use crate::error::Error;
 use crate::platform::membarrier::Barrier;
 use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+use check::Check;
+use gate::ForkGate;
 use records::Records;
+use scope::Scopes;
 use slab::Slab;
 use slot::{Slot, Word};
 use wait::DeadlockSearch;
@@ -72,6 +86,9 @@ pub(crate) struct Engine {
     slots: Slab<Slot, FIRST_SLOT>,
     cold: Slab<cold::Cold, FIRST_COLD>,
     records: Records,
+    scopes: Scopes,
+    fork_gate: ForkGate,
+    pub(crate) check: Check,
     pub(crate) barrier: Barrier,
     /// Generation of a slot's first object. Random, so that a handle of another process or an earlier
     /// run does not validate.
@@ -92,6 +109,9 @@ impl Engine {
             slots: Slab::new(),
             cold: Slab::new(),
             records: Records::new(),
+            scopes: Scopes::new(),
+            fork_gate: ForkGate::new(),
+            check: Check::new(),
             barrier: Barrier::new(),
             first_generation: AtomicU32::new(FIRST_GENERATION),
             pending: AtomicU32::new(0),
@@ -106,6 +126,9 @@ impl Engine {
             slots: Slab::new(),
             cold: Slab::new(),
             records: Records::new(),
+            scopes: Scopes::new(),
+            fork_gate: ForkGate::new(),
+            check: Check::new(),
             barrier: Barrier::new(),
             first_generation: AtomicU32::new(FIRST_GENERATION),
             pending: AtomicU32::new(0),

@@ -76,12 +76,19 @@ impl Engine {
         // Relaxed: published with LIVE.
         let have = stay.slot.signature.load(Relaxed);
         match signature {
-            Some(Signature(want)) if want != have => {
-                self.leave_cold(stay.record, stay.frame, stay.slot)?;
-                Err(stay.record.fault(Error::Signature { have, want }))
-            }
-            _ => Ok(stay),
+            Some(Signature(want)) if want != have => self.mismatched(stay, have, want)?,
+            _ => {}
         }
+        Ok(stay)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mismatched(&self, stay: Stay<'_>, have: u64, want: u64) -> Result<(), Fault> {
+        self.check_signature(have, want).or_else(|error| {
+            self.leave_cold(stay.record, stay.frame, stay.slot)?;
+            Err(stay.record.fault(error))
+        })
     }
 
     /// Ends a pin. The fault may be the callback's own, that it has failed: then the pin is ended.

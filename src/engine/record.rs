@@ -4,9 +4,11 @@
 //! writes; whoever ends a callback's life reads. Frames may be left in any order (pins): one that is
 //! left in the middle stays on the stack, hollow, until what lies above has gone.
 
+use super::attach::Attachments;
 use super::frame::{Failed, Frame, Tag};
 use super::handle::Handle;
 use super::last_error::LastError;
+use super::memo::Memo;
 use super::message::Messages;
 use super::slab::Cache;
 use super::slot::{Mark, SPECIAL, Slot, TYPED};
@@ -45,6 +47,10 @@ pub(crate) const RUN: u32 = 1;
 /// No valid handle. A host may pass this very number: then it finds [`nowhere`].
 const NO_BIAS: u64 = u64::MAX;
 
+/// What [`Record::callable_bias`] is when calls may not use the bias. No valid handle, and no slot that
+/// is live when a host passes it: then the word tells.
+const NOT_CALLABLE: u64 = 0;
+
 /// The slot of no bias: never live.
 fn nowhere() -> *const Slot {
     #[cfg(not(loom))]
@@ -64,8 +70,9 @@ pub(crate) struct Record {
     top: Cell<*const Frame>,
     /// Owner only: the hot path enters below this frame; null when it must not at all.
     limit: Cell<*const Frame>,
-    /// Owner only: [`Shown::bias`] if that callback has the default signature.
-    callable_bias: Cell<u64>,
+    /// [`Shown::bias`] if that callback has the default signature. The owner's, but for
+    /// [`Record::suspend_bias`].
+    callable_bias: AtomicU64,
     /// Owner only: the slot of that callback.
     biased_slot: Cell<*const Slot>,
     /// Owner only: the callback that was entered last, and how often in a row.
@@ -81,6 +88,11 @@ pub(crate) struct Record {
     disordered: Cell<u32>,
     /// Owner only: number of the last pin.
     pins: Cell<u32>,
+    /// Owner only: 1 + the place of the frame of a special callback that `enter` has entered, and that
+    /// waits for [`Record::take_special`]; or 0.
+    special: Cell<u32>,
+    /// 1 while the owner is in a [`super::gate::Section`].
+    pub(crate) in_section: AtomicU32,
     /// Kernel's number of the owner.
     pub(crate) thread: AtomicU32,
 
@@ -99,8 +111,12 @@ pub(crate) struct Record {
     /// Owner only: free slots, free cold entries.
     pub(crate) free_slots: Cache,
     pub(crate) free_cold: Cache,
+    /// Owner only: the scopes that have been told of this thread.
+    pub(crate) attachments: Attachments,
     /// Owner only: what the [`Fault`] on its way up means.
     fault: Cell<Option<Error>>,
+    /// Owner only: the callbacks that were found by key last.
+    pub(crate) memo: Memo,
     /// Owner only: what the failed frames have to say.
     pub(super) messages: Messages,
     /// Owner only: the last failure.
@@ -138,7 +154,7 @@ impl Record {
         Self {
             top: Cell::new(std::ptr::null()),
             limit: Cell::new(std::ptr::null()),
-            callable_bias: Cell::new(0),
+            callable_bias: AtomicU64::new(0),
             biased_slot: Cell::new(std::ptr::null()),
             run_of: Cell::new(Handle(0)),
             run: Cell::new(0),
@@ -147,6 +163,8 @@ impl Record {
             failures: Cell::new(0),
             disordered: Cell::new(0),
             pins: Cell::new(0),
+            special: Cell::new(0),
+            in_section: AtomicU32::new(0),
             thread: AtomicU32::new(0),
             waits_for: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
@@ -157,6 +175,8 @@ impl Record {
             seen_epoch: AtomicU64::new(0),
             free_slots: Cache::new(),
             free_cold: Cache::new(),
+            attachments: Attachments::new(),
+            memo: Memo::new(),
             fault: Cell::new(None),
             messages: Messages::new(),
             last_error: LastError::new(),
@@ -176,7 +196,7 @@ impl Record {
         // Relaxed: published with the record.
         self.shown.high_water.store(FIRST_HIGH_WATER as u32, Relaxed);
         self.shown.bias.store(NO_BIAS, Relaxed);
-        self.callable_bias.set(NO_BIAS);
+        self.callable_bias.store(NO_BIAS, Relaxed);
         self.biased_slot.set(nowhere());
         self.set_attention(false);
     }
@@ -206,8 +226,8 @@ impl Record {
     #[inline(always)]
     pub(crate) fn biased<const ANY_TYPE: bool>(&self, handle: Handle) -> Option<&Slot> {
         // Relaxed: the owner reads what it wrote.
-        let bias = if ANY_TYPE { self.shown.bias.load(Relaxed) } else { self.callable_bias.get() };
-        if bias != handle.0 {
+        let bias = if ANY_TYPE { &self.shown.bias } else { &self.callable_bias };
+        if bias.load(Relaxed) != handle.0 {
             return None;
         }
         // SAFETY: set together with `bias`, to a slot of the engine, which lives as long as we do.
@@ -236,15 +256,23 @@ impl Record {
         if mark.has(SPECIAL) {
             return;
         }
-        if mark.has(TYPED) {
-            // Only pins may use it, and they compare with `Shown::bias`.
-            self.callable_bias.set(0);
-        } else {
-            self.callable_bias.set(handle.0);
-        }
+        // Only pins may use a typed one's, and they compare with `Shown::bias`.
+        let callable = if mark.has(TYPED) { NOT_CALLABLE } else { handle.0 };
+        self.callable_bias.store(callable, Relaxed);
         self.biased_slot.set(slot);
         // ORDER[inflight] before the first plain publish; partner: the scan's load of the bias.
         self.shown.bias.swap_sc(handle.0);
+        // Made special meanwhile: either this load tells, or `suspend_bias` comes after our store.
+        if Mark(slot.mark.load_sc()).has(SPECIAL) {
+            self.callable_bias.store(NOT_CALLABLE, Relaxed);
+        }
+    }
+
+    /// Calls of the callback that the owner, another thread, is biased towards take the way by the mark
+    /// from about now on.
+    pub(crate) fn suspend_bias(&self) {
+        // Relaxed: it is a matter of which way, not of protection.
+        self.callable_bias.store(NOT_CALLABLE, Relaxed);
     }
 
     #[inline(always)]
@@ -252,7 +280,7 @@ impl Record {
         // ORDER[inflight] release: a scan that sees no bias sees every cell that was published under
         // it; partner: `is_biased_to`.
         if self.shown.bias.load(Relaxed) != NO_BIAS {
-            self.callable_bias.set(NO_BIAS);
+            self.callable_bias.store(NO_BIAS, Relaxed);
             self.biased_slot.set(nowhere());
             self.shown.bias.store(NO_BIAS, Release);
         }
@@ -346,6 +374,29 @@ impl Record {
         self.fault.take().expect("every Fault is made by `fault`")
     }
 
+    /// `frame` is entered, and its callback special: the caller of `enter` has more to do.
+    #[cold]
+    pub(super) fn leave_to_special(&self, frame: &Frame) -> Fault {
+        self.special.set(self.index_of(frame) as u32 + 1);
+        Fault
+    }
+
+    /// The frame that `enter` has left to its caller, if that is what its fault means.
+    pub(super) fn take_special(&self) -> Option<&Frame> {
+        let place = self.special.take().checked_sub(1)?;
+        self.frame(place as usize)
+    }
+
+    /// Does the fault say that the object is gone? Then it is explained.
+    #[cold]
+    pub(crate) fn is_stale(&self, _: Fault) -> bool {
+        let is_stale = self.fault.get() == Some(Error::Stale);
+        if is_stale {
+            self.fault.set(None);
+        }
+        is_stale
+    }
+
     /// The frames in use, uppermost first, hollow ones among them.
     pub(crate) fn stack(&self) -> impl Iterator<Item = &Frame> {
         let disordered = self.disordered.get() as usize;
@@ -375,7 +426,7 @@ impl Record {
         if index >= high_water.min(MAX_DEPTH) || self.disordered.get() > 0 {
             index = self.lowest_unused();
         }
-        let spare = tag == Tag::DESTROY || tag == Tag::HOLD;
+        let spare = matches!(tag, Tag::DESTROY | Tag::DETACH | Tag::HOLD);
         if index >= if spare { self.shown.frames.len() } else { MAX_DEPTH } {
             return Err(Error::Limit("4096 nested calls and pins on one thread"));
         }
@@ -466,6 +517,18 @@ impl Record {
         self.shown.frames[..high_water].iter().any(|frame| frame.cell.load_sc() == handle.0)
     }
 
+    /// Shows every handle that the owner, maybe another thread, is inside of.
+    pub(crate) fn for_each_cell(&self, mut show: impl FnMut(Handle)) {
+        // ORDER[inflight] as in `holds`.
+        let high_water = self.shown.high_water.load_sc() as usize;
+        for frame in &self.shown.frames[..high_water] {
+            match frame.cell.load_sc() {
+                0 => {}
+                cell => show(Handle(cell)),
+            }
+        }
+    }
+
     /// In the child of a fork: the owner is gone, and inside nothing.
     pub(crate) fn abandon(&self) {
         // All that a scan sees: enter publishes a cell before it raises the top.
@@ -483,6 +546,8 @@ impl Record {
         self.waits_for.store(0, Relaxed);
         self.free_slots.forget();
         self.free_cold.forget();
+        self.attachments.forget();
+        self.in_section.store(0, Relaxed);
     }
 }
 

@@ -46,13 +46,31 @@ impl Engine {
         if cold != 0 {
             self.own_cold(slot, cold, handle);
         }
-        let bits = if new.signature == Signature::DEFAULT { 0 } else { TYPED };
+        let typed = if new.signature == Signature::DEFAULT { 0 } else { TYPED };
+        let bits = typed | self.check.bits();
+        if new.cold.scope.0 == 0 {
+            self.publish(slot, handle, bits);
+            return Ok(handle);
+        }
+        match self.publish_in_scope(record, slot, handle, bits) {
+            Ok(()) => Ok(handle),
+            Err(error) => {
+                // As if nothing had been: nobody has seen the handle, and its number is used again.
+                self.disown_cold(record, slot);
+                record.free_slots.push(&self.slots, handle.index());
+                Err(error)
+            }
+        }
+    }
+
+    /// The callback begins to live.
+    #[inline(always)]
+    pub(super) fn publish(&self, slot: &Slot, handle: Handle, bits: u64) {
         // ORDER[inflight] before LIVE; a caller changes a mark only when it finds this handle's in it,
         // so this store wipes nobody's name away.
         slot.mark.store(Mark::fresh(handle, bits).0, Relaxed);
         // Release: partner: enter's load of the word.
         slot.word.store(Word::new(handle.generation(), Phase::Live).0, Release);
-        Ok(handle)
     }
 
     /// One more reference.

@@ -3,7 +3,7 @@
 use super::handle::{Handle, INDEX_BITS, Kind};
 use super::slab::Entry;
 use crate::error::Error;
-use crate::sync::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed};
+use crate::sync::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed, TotalOrder};
 
 /// The life of a slot: `Free → Live → Revoked → Finalizing → Free` of the next generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,7 +85,7 @@ const WHO_BITS: u32 = INDEX_BITS - 2;
 pub(crate) const MANY: u32 = (1 << WHO_BITS) - 1;
 /// The callback has another signature than the default: `cbr_call` must not call it.
 pub(crate) const TYPED: u64 = 1 << (WHO_BITS + 1);
-/// Everything else that a plain call does not do. No feature sets it yet.
+/// A call of it has more to do than to call: see `invoke::call_not_entered`.
 pub(crate) const SPECIAL: u64 = 1 << WHO_BITS;
 
 impl Mark {
@@ -104,6 +104,11 @@ impl Mark {
     #[inline(always)]
     pub(crate) fn plain(handle: Handle, who: u32) -> Self {
         Self(handle.without_index() | u64::from(who))
+    }
+
+    /// The handle of the object at `index`.
+    pub(crate) fn handle(self, index: u32) -> Handle {
+        Handle(self.0 >> INDEX_BITS << INDEX_BITS | u64::from(index))
     }
 
     /// Is it of the generation and kind of `handle`?
@@ -129,6 +134,10 @@ impl Mark {
     #[inline(always)]
     pub(crate) fn is_mine(self, id: u32) -> bool {
         self.who() == 0 || self.who() == id
+    }
+
+    pub(crate) fn with(self, bits: u64) -> Self {
+        Self(self.0 | bits)
     }
 
     pub(crate) fn with_who(self, who: u32) -> Self {
@@ -227,6 +236,15 @@ impl Slot {
         // The word has no kind; the mark of a live generation has, and does not change it.
         let same_kind = Mark(self.mark.load(Relaxed)).belongs_to(handle);
         if word.is(handle, Phase::Live) && same_kind { Ok(word) } else { Err(Error::Stale) }
+    }
+
+    /// Is this object revoked, and its destroy has not returned?
+    pub(crate) fn is_ending(&self, handle: Handle) -> bool {
+        // ORDER[wait] partner: `free_slot`.
+        let word = Word(self.word.load_sc());
+        // The word has no kind; the mark has, until destroy has run. Acquire: partner: `free_slot`.
+        let same_kind = Mark(self.mark.load(Acquire)).belongs_to(handle);
+        (word.is(handle, Phase::Revoked) || word.is(handle, Phase::Finalizing)) && same_kind
     }
 
     /// The word, for a decision that a compare-exchange or a later check will confirm.

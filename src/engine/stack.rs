@@ -3,16 +3,17 @@
 
 use super::Engine;
 use super::frame::{Frame, StackPlace, Tag};
+use super::gate::Section;
 use super::handle::{Handle, Kind};
 use super::record::Record;
-use super::slot::{Phase, Slot};
+use super::slot::{Mark, Phase, Slot, Word};
 use crate::error::Error;
 use crate::platform::logging;
 use crate::sync::Relaxed;
 
-/// Counts as depth: a call or an entered pin, not a destroy function.
+/// Counts as depth: a call or an entered pin, not a destroy or detach function.
 fn counts(frame: &&Frame) -> bool {
-    frame.handle().0 != 0 && frame.tag.get() != Tag::DESTROY
+    frame.handle().0 != 0 && frame.tag.get().counts()
 }
 
 impl Record {
@@ -47,7 +48,7 @@ impl Engine {
         }
         // A destroy function at the top runs still if we were called by it, and else was left, too.
         while let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0)
-            && frame.tag.get() == Tag::DESTROY
+            && !frame.tag.get().counts()
             && frame.stack_place().is_below(here)
         {
             self.release_frame(record, frame);
@@ -56,44 +57,54 @@ impl Engine {
     }
 
     fn release_frame(&self, record: &Record, frame: &Frame) {
-        if frame.tag.get() == Tag::DESTROY {
-            self.abandon_destroy(record, frame);
-        } else {
-            let slot = self.slots.at(frame.handle().index());
-            // Nobody is left to be told of a failure.
-            let _ = self.leave_cold(record, frame, slot);
+        match frame.tag.get() {
+            Tag::DESTROY => self.abandon_destroy(record, frame),
+            Tag::DETACH => self.leave_detach(record, frame),
+            _ => {
+                let slot = self.slots.at(frame.handle().index());
+                // Nobody is left to be told of a failure.
+                let _ = self.leave_cold(record, frame, slot);
+            }
         }
     }
 
-    /// The thread ends: what it is still inside of is released.
+    /// The thread ends: what it is still inside of is released, and its scopes are told.
     pub(crate) fn end_thread(&self, record: &Record) {
         // Before the frames: destroy functions may leave some behind.
         if self.has_pending() {
             self.drain_pending(record);
         }
+        self.release_all_frames(record);
+        self.detach_thread(record);
+        // What the detach functions left.
+        self.release_all_frames(record);
+        record.free_slots.drain(&self.slots);
+        record.free_cold.drain(&self.cold);
+        self.records.release(record);
+    }
+
+    fn release_all_frames(&self, record: &Record) {
         while let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0) {
             // Relaxed: a statistic.
             let count = self.left_by_thread_end.fetch_add(1, Relaxed) + 1;
             logging::warn(|| {
                 let what = match frame.tag.get() {
-                    Tag::DESTROY => "the destroy function of",
-                    tag if tag.is_pin() => "a pin of",
-                    _ => "a call of",
+                    tag if !tag.counts() => tag.ending_of(frame.handle()),
+                    tag if tag.is_pin() => "a pin of callback",
+                    _ => "a call of callback",
                 };
                 let name = self.name_for_log(frame.handle());
-                format!("a thread ended inside {what} callback {name}: released ({count} so far)")
+                format!("a thread ended inside {what} {name}: released ({count} so far)")
             });
             self.release_frame(record, frame);
         }
-        record.free_slots.drain(&self.slots);
-        record.free_cold.drain(&self.cold);
-        self.records.release(record);
     }
 
     /// In the child of a fork: the other threads do not exist, so what they were inside of is not in
     /// flight. `mine` is the forking thread's record. Runs no host code: callbacks that were revoked
     /// are finalized by the next unregister, unregister_wait, start or end of a thread.
     pub(crate) fn after_fork_in_child(&self, mine: Option<&Record>) {
+        let section = self.open_gate_in_child();
         self.deadlock_search.reset();
         self.barrier.renew();
         let mut others = false;
@@ -108,7 +119,7 @@ impl Engine {
             self.records.release(record);
         }
         if others {
-            self.sweep_after_fork(mine);
+            self.sweep_after_fork(&section, mine);
         }
         if let Some(mine) = mine {
             mine.thread.store(crate::platform::thread_id(), Relaxed);
@@ -117,28 +128,37 @@ impl Engine {
 
     /// In the child of a fork: ends what the threads that do not exist had begun to end, or were inside
     /// of. A look at every slot, 5 ms for a million, and only in a process with other threads.
-    fn sweep_after_fork(&self, mine: Option<&Record>) {
+    fn sweep_after_fork(&self, section: &Section<'_>, mine: Option<&Record>) {
         for (index, slot) in self.slots.iter() {
             let word = slot.peek();
-            let handle = Handle::new(word.generation(), Kind::Callback, index);
+            let handle = Mark(slot.mark.load(Relaxed)).handle(index);
             if mine.is_some_and(|mine| mine.is_inside(handle)) {
                 continue;
             }
-            if word.in_phase(Phase::Revoked) {
+            // (A scope that is closing waits to be closed again.)
+            if word.in_phase(Phase::Revoked) && handle.has_kind(Kind::Callback) {
                 self.look_again_later(slot, handle);
             } else if word.in_phase(Phase::Finalizing) {
-                self.end_interrupted_destroy(slot, handle);
+                self.end_interrupted_destroy(section, slot, handle);
             }
         }
     }
 
     /// A destroy function was running on a thread that is gone: it cannot run again, so the callback
     /// ends as it is. The slot is lost to the child.
-    fn end_interrupted_destroy(&self, slot: &Slot, handle: Handle) {
+    fn end_interrupted_destroy(&self, section: &Section<'_>, slot: &Slot, handle: Handle) {
         if slot.peek().is(handle, Phase::Finalizing) {
+            if handle.has_kind(Kind::Scope) {
+                self.end_scope(slot);
+            } else if handle.has_kind(Kind::Callback)
+                && let Some(cold) = self.cold_of(slot)
+                && cold.membership.scope().0 != 0
+            {
+                self.leave_scope_in(section, cold);
+            }
             let next = handle.generation().wrapping_add(1);
-            slot.mark.store(super::slot::Mark::free(next).0, Relaxed);
-            slot.word.store(super::slot::Word::new(next, Phase::Free).0, Relaxed);
+            slot.mark.store(Mark::free(next).0, Relaxed);
+            slot.word.store(Word::new(next, Phase::Free).0, Relaxed);
         }
     }
 }

@@ -53,8 +53,12 @@ fn join() -> Result<&'static Record, Error> {
 /// be here at once: every step may be taken twice, and none waits for another thread, which a fork
 /// might have cut off.
 fn start() -> Result<tls::ThreadEnd, Error> {
-    fork::at_fork_in_child(in_forked_child)
-        .map_err(|errno| Error::System { what: "pthread_atfork", errno })?;
+    let around = fork::AroundFork {
+        before: before_fork,
+        in_parent: after_fork_in_parent,
+        in_child: after_fork_in_child,
+    };
+    fork::at_fork(around).map_err(|errno| Error::System { what: "pthread_atfork", errno })?;
     let thread_end = tls::ThreadEnd::new(at_thread_end)
         .map_err(|errno| Error::System { what: "pthread_key_create", errno })?;
     ENGINE.barrier.choose();
@@ -62,6 +66,7 @@ fn start() -> Result<tls::ThreadEnd, Error> {
     let first = (random::u32() >> 1) + 1;
     let _ = ENGINE.first_generation.compare_exchange(0, first, Relaxed, Relaxed);
     logging::start();
+    ENGINE.read_check_level();
     Ok(THREAD_END.set(thread_end))
 }
 
@@ -73,6 +78,14 @@ unsafe extern "C" fn at_thread_end(record: *mut c_void) {
     tls::clear();
 }
 
-unsafe extern "C" fn in_forked_child() {
+unsafe extern "C" fn before_fork() {
+    ENGINE.before_fork(current());
+}
+
+unsafe extern "C" fn after_fork_in_parent() {
+    ENGINE.after_fork_in_parent();
+}
+
+unsafe extern "C" fn after_fork_in_child() {
     ENGINE.after_fork_in_child(current());
 }

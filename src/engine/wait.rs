@@ -1,4 +1,4 @@
-//! Waiting for a callback's end, and finding out that it would be for ever.
+//! Waiting for an object's end, and finding out that it would be for ever.
 //!
 //! A waiter publishes a note of what it waits for, then follows "is waited for by me → is inside it
 //! → waits for → is inside it …". The last thread to close a cycle has published its note after all
@@ -7,7 +7,7 @@
 use super::Engine;
 use super::handle::{Handle, Kind};
 use super::record::Record;
-use super::slot::{Phase, Slot};
+use super::slot::Slot;
 use crate::error::Error;
 use crate::platform::futex;
 use crate::platform::membarrier::Heavy;
@@ -34,7 +34,7 @@ impl Patience {
         Instant::now().checked_add(duration).map_or(Self::Forever, Self::Until)
     }
 
-    fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         match self {
             Self::None => true,
             Self::Until(deadline) => Instant::now() >= deadline,
@@ -43,7 +43,7 @@ impl Patience {
     }
 
     /// When to look again at the latest.
-    fn next_look(self, soon: bool) -> Option<Instant> {
+    pub(super) fn next_look(self, soon: bool) -> Option<Instant> {
         let poll = soon.then(|| Instant::now() + POLL);
         match self {
             Self::Until(deadline) => Some(poll.map_or(deadline, |poll| poll.min(deadline))),
@@ -62,14 +62,25 @@ impl Engine {
     ) -> Result<(), Error> {
         let slot = self.resolve(handle, Kind::Callback)?;
         // A callback that somebody else has revoked is waited for like our own.
-        if self.revoke(slot, handle).is_err() && !is_ending(slot, handle) {
+        if self.revoke(slot, handle).is_err() && !slot.is_ending(handle) {
             return Err(Error::Stale);
         }
         self.quiesce(record, slot, handle);
-        if !is_ending(slot, handle) {
+        self.wait_until_ended(record, slot, handle, patience)
+    }
+
+    /// Waits for the end of an object that is revoked.
+    pub(super) fn wait_until_ended(
+        &self,
+        record: &Record,
+        slot: &Slot,
+        handle: Handle,
+        patience: Patience,
+    ) -> Result<(), Error> {
+        if !slot.is_ending(handle) {
             return Ok(());
         }
-        if record.is_inside(handle) {
+        if self.is_inside(record, handle) {
             return Err(Error::Deadlock);
         }
         loop {
@@ -83,7 +94,7 @@ impl Engine {
             if self.has_pending() {
                 self.drain_pending(record);
             }
-            if !is_ending(slot, handle) {
+            if !slot.is_ending(handle) {
                 return Ok(());
             }
             if let Some(result) = ended {
@@ -107,7 +118,7 @@ impl Engine {
             //  - it does not: we see the next generation.
             slot.waited_for.swap_sc(1);
             let certain = self.barrier.heavy() != Heavy::Refused;
-            if !is_ending(slot, handle) {
+            if !slot.is_ending(handle) {
                 return Some(Ok(()));
             }
             if patience.is_over() {
@@ -123,7 +134,7 @@ impl Engine {
     }
 
     /// Is this thread inside something that a thread inside `handle` waits for, however indirectly?
-    fn would_deadlock(&self, me: &Record, handle: Handle) -> bool {
+    pub(super) fn would_deadlock(&self, me: &Record, handle: Handle) -> bool {
         loop {
             let search = self.deadlock_search.begin();
             let Some(last) = self.find_cycle(me, handle, search.number) else { return false };
@@ -153,14 +164,14 @@ impl Engine {
                 // inside these cells, all the while.
                 let epoch = other.epoch.load_sc();
                 let waits_for = other.waits_for.load_sc();
-                if waits_for == 0 || !other.holds(sought) {
+                if waits_for == 0 || !self.holds_part_of(other, sought) {
                     continue;
                 }
                 other.visited.store(search, Relaxed);
                 other.visited_from.store(sought_by, Relaxed);
                 other.seen_epoch.store(epoch, Relaxed);
                 other.seen_waits_for.store(waits_for, Relaxed);
-                if me.is_inside(Handle(waits_for)) {
+                if self.is_inside(me, Handle(waits_for)) {
                     return Some(other);
                 }
                 other.visit_next.store(to_visit, Relaxed);
@@ -172,6 +183,13 @@ impl Engine {
             sought = Handle(next.seen_waits_for.load(Relaxed));
             sought_by = next.id();
         }
+    }
+
+    /// Is the owner of `other`, which waits, inside `target` or, if that is a scope, anything of it?
+    fn holds_part_of(&self, other: &Record, target: Handle) -> bool {
+        let mut found = false;
+        other.for_each_cell(|cell| found |= self.is_part_of(cell, target));
+        found
     }
 
     /// Do all threads of the chain wait as they did?
@@ -190,21 +208,15 @@ impl Engine {
     }
 }
 
-/// Is it revoked, and destroy has not returned?
-fn is_ending(slot: &Slot, handle: Handle) -> bool {
-    let word = super::slot::Word(slot.word.load_sc());
-    word.is(handle, Phase::Revoked) || word.is(handle, Phase::Finalizing)
-}
-
 /// What this thread waits for, for others to see.
-struct Note<'a> {
+pub(super) struct Note<'a> {
     record: &'a Record,
     /// Of the wait around this one: a destroy function may wait in a thread that waits.
     around: u64,
 }
 
 impl<'a> Note<'a> {
-    fn publish(record: &'a Record, handle: Handle) -> Self {
+    pub(super) fn publish(record: &'a Record, handle: Handle) -> Self {
         // Relaxed: the owner reads what it wrote.
         let around = record.waits_for.load(Relaxed);
         // Relaxed: readers see a new epoch at the latest with the exchange.

@@ -5,8 +5,8 @@ use super::signature::cbr_signature;
 use super::status::{CBR_ERR_CALLBACK, CBR_ERR_PANIC, CBR_OK, cbr_status};
 use super::{failed, faulted, first_use, report, with_record};
 use crate::engine::signature::Signature;
-use crate::engine::{self, ENGINE, Handle, Pin, StackPlace, invoke};
-use crate::error::Error;
+use crate::engine::{self, ENGINE, Handle, Pin, Record, StackPlace, invoke};
+use crate::error::{Error, Fault};
 use std::ffi::{CStr, c_char, c_void};
 
 /// cbr_call calls the callback with its user_data and `arg`. The callback lives, and so does its
@@ -29,7 +29,41 @@ pub unsafe extern "C-unwind" fn cbr_call(
         // SAFETY: the same arguments.
         return first_use("cbr_call", handle, move || unsafe { cbr_call(handle, arg, out_result) });
     };
-    match invoke::call(&ENGINE, record, Handle(handle), arg) {
+    match ENGINE.enter::<false>(record, Handle(handle)) {
+        Ok(stay) => {
+            let called = invoke::call_entered(&ENGINE, stay, arg);
+            // SAFETY: the caller's promise.
+            unsafe { give_result(record, handle, called, out_result) }
+        }
+        // SAFETY: the same arguments.
+        Err(fault) => unsafe { call_not_entered(record, handle, arg, out_result, fault) },
+    }
+}
+
+/// The rest of `cbr_call` when it is no plain call: apart, so that the plain one has no second look at
+/// what came of it.
+#[cold]
+#[inline(never)]
+unsafe fn call_not_entered(
+    record: &Record,
+    handle: cbr_handle,
+    arg: *mut c_void,
+    out_result: *mut isize,
+    fault: Fault,
+) -> cbr_status {
+    let called = invoke::call_not_entered(&ENGINE, record, arg, fault);
+    // SAFETY: the caller's promise.
+    unsafe { give_result(record, handle, called, out_result) }
+}
+
+#[inline(always)]
+unsafe fn give_result(
+    record: &Record,
+    handle: cbr_handle,
+    called: Result<isize, Fault>,
+    out_result: *mut isize,
+) -> cbr_status {
+    match called {
         Ok(result) => {
             if !out_result.is_null() {
                 // SAFETY: not NULL, and the caller's promise.

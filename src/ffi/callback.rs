@@ -1,24 +1,21 @@
 //! Section "Callbacks": their life from register to destroy.
 
+use super::scope::cbr_scope;
 use super::signature::cbr_signature;
 use super::status::{CBR_OK, cbr_status};
-use super::{failed, first_use, report, utf8, with_record};
+use super::{failed, first_use, patience, report, utf8, with_record};
 use crate::engine::signature::Signature;
-use crate::engine::{self, ColdParts, ENGINE, Handle, NAME_MAX, Patience, Registration};
+use crate::engine::{self, ColdParts, ENGINE, Handle, NAME_MAX, Registration};
 use crate::error::Error;
+use crate::registry;
 use libc::size_t;
 use std::ffi::{c_char, c_void};
-use std::time::Duration;
 
 /// cbr_handle stands for an object. 0 (CBR_HANDLE_NONE) is none. A number: copy, store, compare, log
 /// and pass it between threads freely. Holding one is not owning the object, and it never dangles:
 /// used after its object is gone it gives CBR_ERR_STALE.
 #[allow(non_camel_case_types, reason = "a C type")]
 pub type cbr_handle = u64;
-
-/// cbr_scope is an owner of callbacks. 0 is the process's default scope, the only one so far.
-#[allow(non_camel_case_types, reason = "a C type")]
-pub type cbr_scope = u64;
 
 /// cbr_queue is a queue into an event loop. 0 is none.
 #[allow(non_camel_case_types, reason = "a C type")]
@@ -80,19 +77,27 @@ pub struct cbr_callback_options {
     pub signature: cbr_signature,
     /// For logs; at most 255 bytes of UTF-8, copied. NULL: none.
     pub name: *const c_char,
-    /// Must be 0 in this version.
+    /// The owner: closing it ends the callback. 0: the process's default scope.
     pub scope: cbr_scope,
     /// Must be 0 in this version.
     pub home: cbr_queue,
     /// Must be 0 in this version: destroy runs on the thread that ends the callback's life.
     pub destroy_queue: cbr_queue,
-    /// Must be 0 in this version.
+    /// CBR_PIN_MODULE.
     pub flags: u32,
     /// Told of every failure that the callback reports with cbr_fail. May be NULL.
     pub on_error: cbr_error_fn,
     /// What cbr_call_ptr returns when the callback cannot run.
     pub fallback: cbr_value,
 }
+
+/// In cbr_callback_options.flags: the shared object that holds `fn` stays loaded for the life of the
+/// process, whoever closes it. In the main program there is nothing to do; code that is in no object,
+/// made at run time, is CBR_ERR_INVALID.
+pub const CBR_PIN_MODULE: u32 = 2;
+
+/// Reserved for CBR_METERED.
+const METERED: u32 = 1;
 
 /// cbr_register makes a callback of `fn` and `user_data` and gives its handle, with one reference,
 /// the caller's.
@@ -102,7 +107,8 @@ pub struct cbr_callback_options {
 /// fails, `user_data` stays the caller's.
 /// Threads: any.
 /// Returns: CBR_OK; CBR_ERR_NULL if `fn` is NULL; CBR_ERR_INVALID if `out_handle` is NULL;
-/// CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_SYSTEM at a thread's first use.
+/// CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_SYSTEM at a thread's first use. With
+/// cbr_set_check(2) also CBR_ERR_INVALID if a function is no code.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn cbr_register(
     r#fn: cbr_fn,
@@ -131,9 +137,9 @@ pub unsafe extern "C-unwind" fn cbr_register(
         user_data,
         destroy,
         signature: Signature::DEFAULT,
-        cold: ColdParts::default(),
+        cold: ColdParts::NONE,
     };
-    match ENGINE.register(record, &new) {
+    match registry::register(record, &new, false) {
         Ok(handle) => {
             // SAFETY: not NULL, and the caller's promise.
             unsafe { *out_handle = handle.0 };
@@ -146,11 +152,13 @@ pub unsafe extern "C-unwind" fn cbr_register(
 const OUT_HANDLE: Error = Error::Invalid("out_handle is NULL");
 
 /// cbr_register_with is cbr_register with everything else that can be said of a callback: another
-/// signature, a name, an error function, a fallback.
+/// signature, a name, a scope, an error function, a fallback.
 /// Ownership: as cbr_register; `options` and the name are copied.
 /// Threads: any.
 /// Returns: what cbr_register returns, and CBR_ERR_INVALID if `options` is NULL, its `size` is too
 /// small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not UTF-8;
+/// CBR_ERR_CLOSED if the scope is closing, CBR_ERR_STALE if it is gone, CBR_ERR_KIND if it is no scope;
+/// CBR_ERR_SYSTEM if CBR_PIN_MODULE's object is not found again;
 /// CBR_ERR_UNSUPPORTED for a field that this version does not know or requires to be 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn cbr_register_with(
@@ -158,11 +166,11 @@ pub unsafe extern "C-unwind" fn cbr_register_with(
     out_handle: *mut cbr_handle,
 ) -> cbr_status {
     // SAFETY: the caller's promise.
-    let result = unsafe { read_options(options) }.and_then(|new| {
+    let result = unsafe { read_options(options) }.and_then(|(new, flags)| {
         if out_handle.is_null() {
             return Err(OUT_HANDLE);
         }
-        with_record(|record| ENGINE.register(record, &new))
+        with_record(|record| registry::register(record, &new, flags & CBR_PIN_MODULE != 0))
     });
     match result {
         Ok(handle) => {
@@ -181,7 +189,7 @@ const OPTIONS_MAX: usize = 4096;
 /// As [`cbr_register_with`].
 unsafe fn read_options<'a>(
     options: *const cbr_callback_options,
-) -> Result<Registration<'a>, Error> {
+) -> Result<(Registration<'a>, u32), Error> {
     if options.is_null() {
         return Err(Error::Invalid("options is NULL"));
     }
@@ -198,20 +206,16 @@ unsafe fn read_options<'a>(
     if tail.iter().any(|byte| *byte != 0) {
         return Err(Error::Unsupported("options has a field of a later version"));
     }
-    if options.scope != 0 {
-        return Err(Error::Unsupported("options->scope must be 0 in this version"));
-    }
     if options.home != 0 || options.destroy_queue != 0 {
         return Err(Error::Unsupported(
             "options->home and destroy_queue must be 0 in this version",
         ));
     }
-    match options.flags {
-        0 => {}
-        1..=3 => {
-            return Err(Error::Unsupported("options->flags must be 0 in this version"));
-        }
-        _ => return Err(Error::Invalid("options->flags has an unknown flag")),
+    if options.flags & !(METERED | CBR_PIN_MODULE) != 0 {
+        return Err(Error::Invalid("options->flags has an unknown flag"));
+    }
+    if options.flags & METERED != 0 {
+        return Err(Error::Unsupported("options->flags: CBR_METERED is not in this version"));
     }
     let signature = match options.signature {
         0 => Signature::DEFAULT,
@@ -225,7 +229,7 @@ unsafe fn read_options<'a>(
     if name.len() > NAME_MAX {
         return Err(Error::Invalid("options->name is longer than 255 bytes"));
     }
-    Ok(Registration {
+    let new = Registration {
         function: options.r#fn.ok_or(Error::Null)?,
         user_data: options.user_data,
         destroy: options.destroy,
@@ -236,8 +240,10 @@ unsafe fn read_options<'a>(
             // SAFETY: all bits of the union are a number; the initialiser has zeroed what a smaller
             // member leaves.
             fallback: unsafe { options.fallback.u },
+            scope: Handle(options.scope),
         },
-    })
+    };
+    Ok((new, options.flags))
 }
 
 /// cbr_unregister ends the callback's life for everybody, whatever the number of references. No new
@@ -268,12 +274,7 @@ pub extern "C-unwind" fn cbr_unregister(handle: cbr_handle) -> cbr_status {
 /// `timeout_ns` is below -1: nothing has changed; CBR_ERR_KIND.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn cbr_unregister_wait(handle: cbr_handle, timeout_ns: i64) -> cbr_status {
-    let patience = match timeout_ns {
-        ..-1 => Err(Error::Invalid("timeout_ns is below -1")),
-        -1 => Ok(Patience::Forever),
-        nanoseconds => Ok(Patience::lasting(Duration::from_nanos(nanoseconds as u64))),
-    };
-    let result = patience.and_then(|patience| {
+    let result = patience(timeout_ns).and_then(|patience| {
         with_record(|record| ENGINE.unregister_wait(record, Handle(handle), patience))
     });
     report("cbr_unregister_wait", handle, result)

@@ -14,12 +14,26 @@ mod callback;
 
 mod call;
 
-pub use self::{call::*, callback::*, signature::*, status::*};
+mod scope;
 
-use crate::engine::{self, Handle, Record};
+mod hook;
+
+mod name;
+
+mod key;
+
+mod check;
+
+pub use self::{
+    call::*, callback::*, check::*, hook::*, key::*, name::*, scope::*, signature::*, status::*,
+};
+
+use crate::engine::{self, Handle, Patience, Record};
 use crate::error::{Error, Fault};
+use crate::features::directory::Mode;
 use std::ffi::{CStr, c_char};
 use std::fmt;
+use std::time::Duration;
 
 /// Remembers the failure for `cbr_last_error`, and gives its number.
 #[cold]
@@ -62,6 +76,24 @@ fn first_use(
     match engine::joined() {
         Ok(_) => again(),
         Err(error) => failed(function, handle, error),
+    }
+}
+
+/// How long `timeout_ns` is.
+fn patience(timeout_ns: i64) -> Result<Patience, Error> {
+    match timeout_ns {
+        ..-1 => Err(Error::Invalid("timeout_ns is below -1")),
+        -1 => Ok(Patience::Forever),
+        nanoseconds => Ok(Patience::lasting(Duration::from_nanos(nanoseconds as u64))),
+    }
+}
+
+/// What `mode` says about an entry that is there already.
+fn bind_mode(mode: u32) -> Result<Mode, Error> {
+    match mode {
+        CBR_BIND_ONCE => Ok(Mode::Once),
+        CBR_BIND_REPLACE => Ok(Mode::Replace),
+        _ => Err(Error::Invalid("mode is neither CBR_BIND_ONCE nor CBR_BIND_REPLACE")),
     }
 }
 

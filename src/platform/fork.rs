@@ -1,16 +1,28 @@
 //! Being told of `fork`.
 
-/// Runs `in_child` in every child that this process forks, before fork returns there.
-pub(crate) fn at_fork_in_child(in_child: unsafe extern "C" fn()) -> Result<(), i32> {
+/// What is run around every `fork` of this process.
+#[derive(Clone, Copy)]
+pub(crate) struct AroundFork {
+    /// In the forking thread, before.
+    pub(crate) before: unsafe extern "C" fn(),
+    /// The same, after, before fork returns.
+    pub(crate) in_parent: unsafe extern "C" fn(),
+    /// In the child, before fork returns there.
+    pub(crate) in_child: unsafe extern "C" fn(),
+}
+
+/// Has `around` run from now on.
+pub(crate) fn at_fork(around: AroundFork) -> Result<(), i32> {
+    let AroundFork { before, in_parent, in_child } = around;
     #[cfg(any(loom, miri))]
     {
-        let _ = in_child;
+        let _ = (before, in_parent, in_child);
         Ok(())
     }
     #[cfg(not(any(loom, miri)))]
     {
-        // SAFETY: `in_child` is a function of this library, which is never unmapped (-z nodelete).
-        match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {
+        // SAFETY: functions of this library, which is never unmapped (-z nodelete).
+        match unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } {
             0 => Ok(()),
             errno => Err(errno),
         }

@@ -1,19 +1,33 @@
-//! Sleeping until the upper half of a 64-bit word changes.
+//! Sleeping until a number changes: 32 bits of their own, or the upper half of a 64-bit word.
 
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU32, AtomicU64};
 use std::time::Instant;
 
-/// The futex: 32 bits are all that the kernel compares.
-#[cfg(not(any(loom, miri)))]
-fn upper_half(word: &AtomicU64) -> *const u32 {
-    let halves = word.as_ptr().cast::<u32>().cast_const();
-    if cfg!(target_endian = "little") { halves.wrapping_add(1) } else { halves }
+/// What can be slept on: the 32 bits that the kernel compares.
+pub(crate) trait Futex {
+    #[cfg(not(any(loom, miri)))]
+    fn bits(&self) -> *const u32;
 }
 
-/// Sleeps while the upper half of `word` is `expected`, until a wake-up, the deadline, or for no
-/// reason: look again.
+impl Futex for AtomicU32 {
+    #[cfg(not(any(loom, miri)))]
+    fn bits(&self) -> *const u32 {
+        self.as_ptr()
+    }
+}
+
+/// The upper half.
+impl Futex for AtomicU64 {
+    #[cfg(not(any(loom, miri)))]
+    fn bits(&self) -> *const u32 {
+        let halves = self.as_ptr().cast::<u32>().cast_const();
+        if cfg!(target_endian = "little") { halves.wrapping_add(1) } else { halves }
+    }
+}
+
+/// Sleeps while the bits are `expected`, until a wake-up, the deadline, or for no reason: look again.
 #[cfg(not(any(loom, miri)))]
-pub(crate) fn wait(word: &AtomicU64, expected: u32, deadline: Option<Instant>) {
+pub(crate) fn wait(futex: &impl Futex, expected: u32, deadline: Option<Instant>) {
     let timeout = match deadline {
         None => None,
         Some(at) => match at.checked_duration_since(Instant::now()) {
@@ -25,11 +39,11 @@ pub(crate) fn wait(word: &AtomicU64, expected: u32, deadline: Option<Instant>) {
         },
     };
     let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `word` and `timeout` outlive the call; the kernel only reads them.
+    // SAFETY: `futex` and `timeout` outlive the call; the kernel only reads them.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
-            upper_half(word),
+            futex.bits(),
             libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
             expected,
             timeout,
@@ -37,14 +51,14 @@ pub(crate) fn wait(word: &AtomicU64, expected: u32, deadline: Option<Instant>) {
     };
 }
 
-/// Wakes everybody who sleeps on `word`, whose upper half has changed.
+/// Wakes everybody who sleeps on `futex`, whose bits have changed.
 #[cfg(not(any(loom, miri)))]
-pub(crate) fn wake_all(word: &AtomicU64) {
+pub(crate) fn wake_all(futex: &impl Futex) {
     // SAFETY: the kernel uses the address as a key only.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
-            upper_half(word),
+            futex.bits(),
             libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
             i32::MAX,
         )
@@ -55,9 +69,9 @@ pub(crate) fn wake_all(word: &AtomicU64) {
 // wait that nothing ends as a livelock.
 
 #[cfg(any(loom, miri))]
-pub(crate) fn wait(_word: &AtomicU64, _expected: u32, _deadline: Option<Instant>) {
+pub(crate) fn wait(_futex: &impl Futex, _expected: u32, _deadline: Option<Instant>) {
     crate::sync::spin_hint();
 }
 
 #[cfg(any(loom, miri))]
-pub(crate) fn wake_all(_word: &AtomicU64) {}
+pub(crate) fn wake_all(_futex: &impl Futex) {}

@@ -6,6 +6,8 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod logging;
 pub(crate) mod membarrier;
+#[cfg(not(loom))]
+pub(crate) mod module;
 pub(crate) mod pages;
 pub(crate) mod random;
 pub(crate) mod tls;

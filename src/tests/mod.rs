@@ -3,10 +3,13 @@
 
 mod world;
 
+mod model_hook;
 mod model_inflight;
 mod model_mark;
+mod model_memo;
 mod model_references;
 mod model_reuse;
+mod model_scope;
 mod model_wait;
 
 #[cfg(not(loom))]

@@ -3,7 +3,7 @@
 
 use crate::engine::invoke::{self, AnyFn, CallbackFn};
 use crate::engine::signature::Signature;
-use crate::engine::{ColdParts, Engine, Handle, Record, Registration};
+use crate::engine::{ColdParts, Engine, Handle, Patience, Record, Registration};
 use crate::error::Error;
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -43,13 +43,21 @@ pub(super) fn explore(body: fn(Mode)) {
 
 #[cfg(loom)]
 pub(super) fn explore_in(mode: Mode, body: fn(Mode)) {
-    loom::model(move || body(mode));
+    loom_builder().check(move || body(mode));
+}
+
+/// Waits are polls, and each of a scope's takes its locks: that is many steps.
+#[cfg(loom)]
+fn loom_builder() -> loom::model::Builder {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = builder.max_branches.max(10_000);
+    builder
 }
 
 /// The same for four threads: with two preemptions, as more take hours.
 #[cfg(loom)]
 pub(super) fn explore_many_in(mode: Mode, body: fn(Mode)) {
-    let mut builder = loom::model::Builder::new();
+    let mut builder = loom_builder();
     builder.preemption_bound = Some(builder.preemption_bound.map_or(2, |bound| bound.min(2)));
     builder.check(move || body(mode));
 }
@@ -151,9 +159,38 @@ impl World {
             user_data: std::ptr::from_ref(subject).cast_mut().cast(),
             destroy: Some(destroy),
             signature: Signature::DEFAULT,
-            cold: ColdParts::default(),
+            cold: ColdParts::NONE,
         };
         self.0.register(record, &new).expect("memory")
+    }
+
+    /// The same in a scope, which may be closing.
+    pub(super) fn register_in(
+        &self,
+        record: &Record,
+        scope: Handle,
+        subject: &Subject,
+    ) -> Result<Handle, Error> {
+        let new = Registration {
+            // SAFETY: cast back before it is called.
+            function: unsafe { std::mem::transmute::<CallbackFn, AnyFn>(touch) },
+            user_data: std::ptr::from_ref(subject).cast_mut().cast(),
+            destroy: Some(destroy),
+            signature: Signature::DEFAULT,
+            cold: ColdParts { scope, ..ColdParts::NONE },
+        };
+        self.0.register(record, &new)
+    }
+
+    /// Closes the scope, or finds that another thread has.
+    pub(super) fn close(&self, record: &Record, scope: Handle) {
+        match self.0.begin_close(record, scope) {
+            Ok(()) => {
+                let closed = self.0.finish_close(record, scope, Patience::Forever);
+                assert_eq!(closed, (0, Ok(())));
+            }
+            Err(error) => assert_eq!(error, Error::Stale),
+        }
     }
 
     /// Registers a callback that only its destroy function makes interesting.
@@ -169,7 +206,7 @@ impl World {
             user_data: user_data.cast_mut().cast(),
             destroy: Some(destroy),
             signature: Signature::DEFAULT,
-            cold: ColdParts::default(),
+            cold: ColdParts::NONE,
         };
         self.0.register(record, &new).expect("memory")
     }
@@ -214,6 +251,11 @@ impl Subject {
             data: std::cell::UnsafeCell::new(true),
             destroyed: AtomicU32::new(0),
         })
+    }
+
+    /// The registration was refused: as if it had been destroyed, so that all have the same end.
+    pub(super) fn never_registered(&self) {
+        assert_eq!(self.destroyed.fetch_add(1, Ordering::AcqRel), 0, "refused, and yet destroyed");
     }
 
     pub(super) fn destroyed(&self) -> u32 {

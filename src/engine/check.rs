@@ -1,0 +1,149 @@
+//! How much is checked: `cbr_set_check`.
+
+use super::Engine;
+use super::handle::{Handle, Kind};
+use super::slot::{Mark, Phase, SPECIAL};
+use crate::error::Error;
+use crate::platform::{clock, environment, logging};
+use crate::sync::{AtomicU32, AtomicU64, Relaxed, TotalOrder};
+
+/// Milliseconds from which on a call is slow, if the environment does not say.
+const SLOW: u64 = 100;
+
+/// What a level includes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u32)]
+pub(crate) enum Level {
+    /// Handles only.
+    Handles = 0,
+    /// What costs nothing.
+    Default = 1,
+    /// Also what costs something: what functions are, and how long they take.
+    Thorough = 2,
+}
+
+impl Level {
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        [Self::Handles, Self::Default, Self::Thorough].into_iter().find(|it| *it as u32 == number)
+    }
+}
+
+/// The level in force.
+pub(crate) struct Check {
+    /// The level plus 1; 0: nobody has said, so it is the default.
+    level: AtomicU32,
+    /// What new callbacks have in their mark because of it.
+    bits: AtomicU64,
+    slow_ms: AtomicU64,
+}
+
+impl Check {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self { level: AtomicU32::new(0), bits: AtomicU64::new(0), slow_ms: AtomicU64::new(SLOW) }
+    }
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self { level: AtomicU32::new(0), bits: AtomicU64::new(0), slow_ms: AtomicU64::new(SLOW) }
+    }
+
+    // Relaxed in what follows: each number stands alone, and a level holds from about now on.
+
+    fn is_handles_only(&self) -> bool {
+        self.level.load(Relaxed) == Level::Handles as u32 + 1
+    }
+
+    #[inline(always)]
+    pub(crate) fn bits(&self) -> u64 {
+        self.bits.load(Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_thorough(&self) -> bool {
+        self.bits() != 0
+    }
+
+    /// When a call began, if somebody wants to know how long it takes.
+    pub(crate) fn begin(&self) -> Option<u64> {
+        self.is_thorough().then(clock::nanoseconds)
+    }
+
+    /// How many milliseconds it took, if that was long.
+    pub(crate) fn took_long(&self, began: u64) -> Option<u64> {
+        let took = (clock::nanoseconds() - began) / 1_000_000;
+        (took >= self.slow_ms.load(Relaxed)).then_some(took)
+    }
+}
+
+impl Engine {
+    /// As the environment says, at the process's first use of the library.
+    pub(crate) fn read_check_level(&self) {
+        if let Some(slow_ms) = number(c"CALLBRIDGE_SLOW_MS") {
+            self.check.slow_ms.store(slow_ms, Relaxed);
+        }
+        let Some(number) = number(c"CALLBRIDGE_CHECK") else { return };
+        match u32::try_from(number).ok().and_then(Level::from_number) {
+            // The host may have said so itself before its first callback: that stays.
+            Some(level) if self.check.level.load(Relaxed) == 0 => self.set_check_level(level),
+            Some(_) => {}
+            None => {
+                logging::warn(|| format!("CALLBRIDGE_CHECK={number} is not 0, 1 or 2: ignored"))
+            }
+        }
+    }
+
+    /// From now on, also for the callbacks that there are. One that is being registered at this very
+    /// moment may be missed.
+    pub(crate) fn set_check_level(&self, level: Level) {
+        self.check.level.store(level as u32 + 1, Relaxed);
+        let bits = if level == Level::Thorough { SPECIAL } else { 0 };
+        if self.check.bits.swap(bits, Relaxed) == bits {
+            return;
+        }
+        for (index, slot) in self.slots.iter() {
+            let word = slot.peek();
+            let handle = Handle::new(word.generation(), Kind::Callback, index);
+            if word.in_phase(Phase::Live) {
+                self.change_bits(slot, handle, bits);
+            }
+        }
+        if bits != 0 {
+            // Threads that call without a look at the mark look from now on; partner: `begin_bias`.
+            self.records.iter().for_each(super::Record::suspend_bias);
+        }
+    }
+
+    /// Makes the callback special, or, if nothing else does, plain.
+    fn change_bits(&self, slot: &super::Slot, handle: Handle, bits: u64) {
+        let scope = self.scope_of(handle);
+        let has_hooks = self.find_scope(scope).is_some_and(|scope| scope.attach().is_some());
+        let mut mark = Mark(slot.mark.load_sc());
+        while mark.belongs_to(handle) {
+            let new = match bits == 0 && !has_hooks {
+                true => mark.ignoring(SPECIAL),
+                false => mark.with(SPECIAL),
+            };
+            // A mark that is still of this generation says that what we read of the scope was right.
+            match slot.mark.cas_sc(mark.0, new.0) {
+                Ok(_) => return,
+                Err(current) => mark = Mark(current),
+            }
+        }
+    }
+}
+
+fn number(name: &std::ffi::CStr) -> Option<u64> {
+    environment::variable(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+impl Engine {
+    /// May `cbr_enter` and `cbr_hold` give access to a function of another signature than they were
+    /// asked for?
+    pub(crate) fn check_signature(&self, have: u64, want: u64) -> Result<(), Error> {
+        if have == want || self.check.is_handles_only() {
+            Ok(())
+        } else {
+            Err(Error::Signature { have, want })
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The end of a scope, and of all that it owns.
+//!
+//! Ending many at once takes the steps of ending one (see [`super::inflight`]) for all together: every
+//! word is revoked, then comes one heavy barrier, and only then the look at the records. A call that
+//! the look finds was published before the barrier or found REVOKED after it, so its leave finalizes;
+//! what the look does not find is outside, and is finalized here. `tests/protocol` has it as "ending
+//! many".
+
+use super::Engine;
+use super::handle::{Handle, Kind};
+use super::record::Record;
+use super::scope::{SHARDS, Scope};
+use super::slot::{Phase, Word};
+use super::wait::{Note, Patience};
+use crate::error::Error;
+use crate::platform::futex;
+use crate::platform::membarrier::Heavy;
+use crate::sync::{AcqRel, Relaxed, Release, TotalOrder};
+
+/// How many are looked at together: a bit each.
+const BATCH: usize = 64;
+
+/// Some callbacks of a scope.
+struct Batch {
+    len: usize,
+    handles: [Handle; BATCH],
+}
+
+impl Batch {
+    fn handles(&self) -> &[Handle] {
+        &self.handles[..self.len]
+    }
+}
+
+/// What somebody who closed a scope gets to know: how much of it still runs, and whether it is closed.
+pub(crate) type Closed = (usize, Result<(), Error>);
+
+impl Engine {
+    /// Registrations are refused from now on, and everything that the scope owns is revoked. Nothing
+    /// new happens to a scope that is closing already.
+    pub(crate) fn begin_close(&self, record: &Record, scope: Handle) -> Result<(), Error> {
+        let slot = self.resolve(scope, Kind::Scope)?;
+        if self.revoke(slot, scope).is_err() && !slot.is_ending(scope) {
+            return Err(Error::Stale);
+        }
+        for number in 0..SHARDS {
+            let section = self.section(record);
+            let Ok(shard) = self.lock_shard(&section, scope, number) else { break };
+            for member in shard.members() {
+                // Revoked by somebody else before: all the same to us.
+                let _ = self.revoke(self.slots.at(member.index()), member);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finalizes what nobody is inside of, waits for the rest, and ends the scope.
+    pub(crate) fn finish_close(
+        &self,
+        record: &Record,
+        scope: Handle,
+        patience: Patience,
+    ) -> Closed {
+        // None: another one who closes it was faster. An entry that serves another scope by now does
+        // no harm: its locks are refused to us.
+        let Some(entry) = self.find_scope(scope) else { return (0, Ok(())) };
+        self.end_members(record, scope, entry);
+        loop {
+            // ORDER[wait] the counter, then the look; partner: `tell_closers`.
+            let seen = entry.changes.load_sc();
+            let running = self.running(record, scope);
+            if running == 0 {
+                return (0, self.end_empty(record, scope, patience));
+            }
+            if self.is_inside(record, scope) {
+                return (running, Err(Error::Deadlock));
+            }
+            let note = Note::publish(record, scope);
+            if self.would_deadlock(record, scope) {
+                return (running, Err(Error::Deadlock));
+            }
+            if patience.is_over() {
+                return (running, Err(Error::Timeout));
+            }
+            futex::wait(&entry.changes, seen, patience.next_look(self.has_pending()));
+            // Without a note: what follows may run destroy functions, inside which we do not wait.
+            drop(note);
+            if self.has_pending() {
+                self.drain_pending(record);
+            }
+            // AcqRel: partner: the store in `Pass::drop`. One of those who wait.
+            if entry.unfinished.compare_exchange(scope.0, 0, AcqRel, Relaxed).is_ok() {
+                self.end_members(record, scope, entry);
+            }
+        }
+    }
+
+    /// Nothing is left of the scope but itself. One of those who close it ends it.
+    fn end_empty(&self, record: &Record, scope: Handle, patience: Patience) -> Result<(), Error> {
+        let slot = self.slots.at(scope.index());
+        let revoked = Word::new(scope.generation(), Phase::Revoked);
+        let finalizing = Word::new(scope.generation(), Phase::Finalizing);
+        // AcqRel: one winner.
+        if slot.word.compare_exchange(revoked.0, finalizing.0, AcqRel, Relaxed).is_err() {
+            return self.wait_until_ended(record, slot, scope, patience);
+        }
+        self.run_destroy(record, slot, scope);
+        Ok(())
+    }
+
+    /// Callbacks whose destroy has not returned, and threads that detach.
+    fn running(&self, record: &Record, scope: Handle) -> usize {
+        let mut running = 0;
+        for number in 0..SHARDS {
+            let section = self.section(record);
+            let shard = self.lock_shard(&section, scope, number);
+            running += shard.map_or(0, |shard| shard.count() as usize);
+        }
+        running + self.records.iter().filter(|other| other.holds(scope)).count()
+    }
+
+    /// Finalizes every callback of a closing scope that nobody is inside of.
+    fn end_members(&self, record: &Record, scope: Handle, entry: &Scope) {
+        let pass = Pass { entry, scope };
+        // ORDER[inflight] after every word; partner: the light barriers in `leave` and `enter`.
+        let heavy = self.barrier.heavy();
+        for number in 0..SHARDS {
+            let mut left = {
+                let section = self.section(record);
+                self.lock_shard(&section, scope, number).map_or(0, |shard| shard.count() as usize)
+            };
+            // Each goes to the end of the list when its turn comes, so that those that stay are met
+            // once.
+            while left > 0 {
+                let batch = self.next_batch(record, scope, number, left.min(BATCH));
+                if batch.len == 0 {
+                    break;
+                }
+                left -= batch.len;
+                self.end_batch(record, &batch, &heavy);
+            }
+        }
+        std::mem::forget(pass);
+    }
+
+    fn next_batch(&self, record: &Record, scope: Handle, number: u32, max: usize) -> Batch {
+        let mut batch = Batch { len: 0, handles: [Handle(0); BATCH] };
+        let section = self.section(record);
+        if let Ok(shard) = self.lock_shard(&section, scope, number) {
+            while batch.len < max
+                && let Some(member) = shard.rotate()
+            {
+                batch.handles[batch.len] = member;
+                batch.len += 1;
+            }
+        }
+        batch
+    }
+
+    fn end_batch(&self, record: &Record, batch: &Batch, heavy: &Heavy) {
+        if *heavy == Heavy::Refused {
+            for handle in batch.handles() {
+                self.quiesce(record, self.slots.at(handle.index()), *handle);
+            }
+            return;
+        }
+        let occupied = self.occupied(record, batch);
+        for (place, handle) in batch.handles().iter().enumerate() {
+            if occupied & 1 << place == 0 {
+                self.finalize_unless_kept(record, self.slots.at(handle.index()), *handle);
+            }
+        }
+    }
+
+    /// Which of them other threads are inside of: bit `n` for the n-th.
+    fn occupied(&self, record: &Record, batch: &Batch) -> u64 {
+        let mut occupied = 0;
+        for other in self.records.iter().filter(|other| other.id() != record.id()) {
+            other.for_each_cell(|cell| {
+                for (place, handle) in batch.handles().iter().enumerate() {
+                    occupied |= u64::from(*handle == cell) << place;
+                }
+            });
+        }
+        occupied
+    }
+
+    /// Waits for every callback of the scope that has ended and whose destroy has not returned. The
+    /// default scope, 0, keeps no list: for it, a look at every slot.
+    pub(crate) fn drain_scope(
+        &self,
+        record: &Record,
+        scope: Handle,
+        patience: Patience,
+    ) -> Result<(), Error> {
+        self.check_scope(scope)?;
+        if scope.0 == 0 {
+            for (index, slot) in self.slots.iter() {
+                let handle = Handle::new(slot.peek().generation(), Kind::Callback, index);
+                if slot.is_ending(handle) && self.scope_of(handle).0 == 0 {
+                    self.wait_until_ended(record, slot, handle, patience)?;
+                }
+            }
+            return Ok(());
+        }
+        for number in 0..SHARDS {
+            while let Some(handle) = self.find_ending(record, scope, number) {
+                let slot = self.slots.at(handle.index());
+                self.wait_until_ended(record, slot, handle, patience)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn find_ending(&self, record: &Record, scope: Handle, number: u32) -> Option<Handle> {
+        let section = self.section(record);
+        let shard = self.lock_shard(&section, scope, number).ok()?;
+        shard.members().find(|handle| self.slots.at(handle.index()).is_ending(*handle))
+    }
+}
+
+/// A pass over a scope's callbacks. Dropped when a destroy function leaves it by an unwind: then whoever
+/// waits for the scope takes the rest.
+struct Pass<'a> {
+    entry: &'a Scope,
+    scope: Handle,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.entry.belongs_to(self.scope) {
+            // Release: partner: the exchange in `finish_close`.
+            self.entry.unfinished.store(self.scope.0, Release);
+            self.entry.tell_closers();
+        }
+    }
+}

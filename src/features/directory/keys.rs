@@ -1,0 +1,198 @@
+//! Keys: one callback a key, event and scope. A key is a number that the host has anyway: a connection's
+//! pointer or file descriptor.
+
+use super::{Mode, Table, release};
+use crate::engine::{Engine, Handle, Question, Record, Versions, invoke};
+use crate::error::{Error, Fault};
+use smallvec::SmallVec;
+use std::ffi::c_void;
+
+/// A key's callbacks, by event. Few, and nearly always read and write.
+type Events = SmallVec<[(u32, Handle); 2]>;
+
+/// All keys of the process.
+pub(crate) struct Keys {
+    table: Table<usize, Events>,
+    versions: Versions,
+}
+
+impl Keys {
+    pub(crate) const fn new() -> Self {
+        Self { table: Table::new(), versions: Versions::new() }
+    }
+
+    /// Attaches the callback to a key and event of an open scope.
+    pub(crate) fn attach(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        question: Question,
+        handle: Handle,
+        mode: Mode,
+    ) -> Result<(), Error> {
+        let Question { scope, key, event } = question;
+        engine.retain(handle)?;
+        let is_alive = |events: &mut Events| {
+            events.retain(|(_, other)| engine.is_live(*other));
+            !events.is_empty()
+        };
+        let replaced = engine.while_open(record, scope, |section| {
+            self.table.insert(section, scope, &key, is_alive, |bucket| {
+                let events = bucket.entry(key).or_default();
+                let old = match events.iter_mut().find(|(other, _)| *other == event) {
+                    Some((_, old)) if mode == Mode::Once && engine.is_live(*old) => {
+                        return Err(Error::Exists);
+                    }
+                    Some((_, old)) => std::mem::replace(old, handle),
+                    None => {
+                        events.try_reserve(1).map_err(|_| Error::NoMemory)?;
+                        events.push((event, handle));
+                        Handle(0)
+                    }
+                };
+                self.versions.count(question);
+                Ok(old)
+            })
+        });
+        match replaced {
+            Ok(old) => release(engine, record, old),
+            Err(_) => release(engine, record, handle),
+        }
+        replaced.map(|_| ())
+    }
+
+    /// The callback of that key and event, weak.
+    pub(crate) fn find(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        question: Question,
+    ) -> Result<Handle, Error> {
+        engine.check_scope(question.scope)?;
+        let found = self.look_up(engine, record, question);
+        found.filter(|handle| engine.is_live(*handle)).ok_or(Error::NotFound)
+    }
+
+    /// What the table has, alive or not.
+    fn look_up(&self, engine: &Engine, record: &Record, question: Question) -> Option<Handle> {
+        let Question { scope, key, event } = question;
+        let version = self.versions.current(question);
+        if let Some(handle) = record.memo.recall(question, version) {
+            return Some(handle);
+        }
+        let section = engine.section(record);
+        let found = self.table.look(&section, scope, &key, |bucket| {
+            let events = bucket.get(&key)?.iter();
+            events.clone().find(|(other, _)| *other == event).map(|(_, handle)| *handle)
+        })?;
+        record.memo.remember(question, version, found);
+        Some(found)
+    }
+
+    /// Calls the callback of that key and event.
+    #[inline(always)]
+    pub(crate) fn call(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        question: Question,
+        arg: *mut c_void,
+    ) -> Result<isize, Fault> {
+        if let Some(handle) = record.memo.recall(question, self.versions.current(question)) {
+            match invoke::call(engine, record, handle, arg) {
+                Err(fault) if record.is_stale(fault) => {}
+                called => return called,
+            }
+        }
+        self.call_found(engine, record, question, arg)
+    }
+
+    /// Looks the callback up and calls it, until one is called or none is found that was not found
+    /// before: a call that met a replacement is the new one's.
+    #[cold]
+    #[inline(never)]
+    fn call_found(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        question: Question,
+        arg: *mut c_void,
+    ) -> Result<isize, Fault> {
+        let mut gone = Handle(0);
+        while let Some(handle) = self.look_up(engine, record, question)
+            && handle != gone
+        {
+            match invoke::call(engine, record, handle, arg) {
+                Err(fault) if record.is_stale(fault) => gone = handle,
+                called => return called,
+            }
+        }
+        let scope = engine.check_scope(question.scope);
+        Err(record.fault(scope.err().unwrap_or(Error::NotFound)))
+    }
+
+    /// Detaches the callback of one event.
+    pub(crate) fn detach(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        question: Question,
+    ) -> Result<(), Error> {
+        let Question { scope, key, event } = question;
+        engine.check_scope(scope)?;
+        let removed = {
+            let section = engine.section(record);
+            self.table.change(&section, scope, &key, |bucket| {
+                let events = bucket.get_mut(&key)?;
+                let place = events.iter().position(|(other, _)| *other == event)?;
+                let (_, handle) = events.swap_remove(place);
+                if events.is_empty() {
+                    bucket.remove(&key);
+                }
+                self.versions.count(question);
+                Some(handle)
+            })
+        };
+        let handle = removed.ok_or(Error::NotFound)?;
+        // One that has ended counts as none.
+        engine.release(record, handle).map_err(|_| Error::NotFound)
+    }
+
+    /// Detaches the callbacks of all events of a key: how many there were.
+    pub(crate) fn detach_all(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        scope: Handle,
+        key: usize,
+    ) -> Result<usize, Error> {
+        engine.check_scope(scope)?;
+        let removed = {
+            let section = engine.section(record);
+            self.table.change(&section, scope, &key, |bucket| {
+                let events = bucket.remove(&key)?;
+                self.count_all(scope, key, &events);
+                Some(events)
+            })
+        };
+        let handles = removed.into_iter().flatten();
+        Ok(handles.filter(|(_, handle)| engine.release(record, *handle).is_ok()).count())
+    }
+
+    /// Detaches everything of a scope that is closing.
+    pub(crate) fn detach_scope(&self, engine: &Engine, record: &Record, scope: Handle) {
+        self.table.take_scope(engine, record, scope, |bucket| {
+            // Out of the table already, but not counted: nobody else changes a closing scope's.
+            for (key, events) in bucket {
+                self.count_all(scope, key, &events);
+                events.into_iter().for_each(|(_, handle)| release(engine, record, handle));
+            }
+        });
+    }
+
+    fn count_all(&self, scope: Handle, key: usize, events: &Events) {
+        for (event, _) in events {
+            self.versions.count(Question { scope, key, event: *event });
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Names: one callback a name and scope.
+
+use super::{Mode, Table, release};
+use crate::engine::{Engine, Handle, Record};
+use crate::error::Error;
+
+/// All names of the process.
+pub(crate) struct Names(Table<Box<str>, Handle>);
+
+impl Names {
+    pub(crate) const fn new() -> Self {
+        Self(Table::new())
+    }
+
+    /// Gives the callback a name in an open scope.
+    pub(crate) fn bind(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        (scope, name): (Handle, &str),
+        handle: Handle,
+        mode: Mode,
+    ) -> Result<(), Error> {
+        let own_name = copy(name)?;
+        engine.retain(handle)?;
+        let is_alive = |other: &mut Handle| engine.is_live(*other);
+        let replaced = engine.while_open(record, scope, |section| {
+            self.0.insert(section, scope, name, is_alive, |bucket| match bucket.get_mut(name) {
+                Some(old) if mode == Mode::Once && engine.is_live(*old) => Err(Error::Exists),
+                Some(old) => Ok(std::mem::replace(old, handle)),
+                None => {
+                    bucket.insert(own_name, handle);
+                    Ok(Handle(0))
+                }
+            })
+        });
+        match replaced {
+            Ok(old) => release(engine, record, old),
+            Err(_) => release(engine, record, handle),
+        }
+        replaced.map(|_| ())
+    }
+
+    /// The callback of that name, weak.
+    pub(crate) fn find(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        (scope, name): (Handle, &str),
+    ) -> Result<Handle, Error> {
+        engine.check_scope(scope)?;
+        let section = engine.section(record);
+        let found = self.0.look(&section, scope, name, |bucket| bucket.get(name).copied());
+        found.filter(|handle| engine.is_live(*handle)).ok_or(Error::NotFound)
+    }
+
+    /// Takes the name away.
+    pub(crate) fn unbind(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        (scope, name): (Handle, &str),
+    ) -> Result<(), Error> {
+        engine.check_scope(scope)?;
+        let removed = {
+            let section = engine.section(record);
+            self.0.change(&section, scope, name, |bucket| bucket.remove(name))
+        };
+        let handle = removed.ok_or(Error::NotFound)?;
+        // One that has ended counts as none.
+        engine.release(record, handle).map_err(|_| Error::NotFound)
+    }
+
+    /// Takes all names of a scope that is closing away.
+    pub(crate) fn unbind_all(&self, engine: &Engine, record: &Record, scope: Handle) {
+        self.0.take_scope(engine, record, scope, |bucket| {
+            bucket.into_values().for_each(|handle| release(engine, record, handle));
+        });
+    }
+}
+
+/// A copy of the text, or no memory for it.
+fn copy(text: &str) -> Result<Box<str>, Error> {
+    let mut copy = String::new();
+    copy.try_reserve_exact(text.len()).map_err(|_| Error::NoMemory)?;
+    copy.push_str(text);
+    Ok(copy.into_boxed_str())
+}

@@ -1,0 +1,5 @@
+//! What is built on the engine. None of them knows another; they meet in [`crate::registry`].
+
+#[cfg(not(loom))]
+pub(crate) mod directory;
+pub(crate) mod hook;

@@ -1,0 +1,166 @@
+//! Code in memory: which shared object a function is in, and whether it is code at all.
+
+use std::ffi::{CStr, c_void};
+
+/// Keeps the shared object that holds `code` loaded for the life of the process. Nothing to do in the
+/// main program.
+pub(crate) fn keep_loaded(code: *const ()) -> Result<(), NotKept> {
+    let mut found = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: dladdr reads no memory at `code`, and fills `found` when it returns other than 0.
+    let found = unsafe {
+        if libc::dladdr(code.cast(), found.as_mut_ptr()) == 0 {
+            return Err(NotKept::NoObject);
+        }
+        found.assume_init()
+    };
+    // SAFETY: dladdr gave a string, which lives as long as the object, and the caller's code is in it.
+    let name = unsafe { CStr::from_ptr(found.dli_fname) };
+    // The loader knows its objects by this very name, so that it looks at no file. RTLD_NODELETE
+    // stays when the handle goes.
+    let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+    // SAFETY: a string; with RTLD_NOLOAD no initializer runs.
+    let object = unsafe { libc::dlopen(name.as_ptr(), flags) };
+    if !object.is_null() {
+        // SAFETY: from dlopen.
+        unsafe { libc::dlclose(object) };
+        return Ok(());
+    }
+    // SAFETY: no arguments that could be wrong; the text is not kept.
+    unsafe { libc::dlerror() };
+    if is_main_program(found.dli_fbase) { Ok(()) } else { Err(NotKept::Refused) }
+}
+
+/// Why an object could not be kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NotKept {
+    /// No shared object holds the address.
+    NoObject,
+    /// The loader does not find it again.
+    Refused,
+}
+
+fn is_main_program(base: *const c_void) -> bool {
+    // SAFETY: takes a number.
+    let headers = unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
+    // The main program's headers lie on its first page.
+    headers.wrapping_sub(base.addr()) < 4096
+}
+
+/// Can the processor execute what lies at `address`? True also where the system does not tell.
+pub(crate) fn is_executable(address: *const ()) -> bool {
+    struct Search {
+        address: usize,
+        found: bool,
+    }
+    unsafe extern "C" fn look(
+        object: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        search: *mut c_void,
+    ) -> libc::c_int {
+        // SAFETY: the loader's record of an object, and our search, for the length of this call.
+        let (object, search) = unsafe { (&*object, &mut *search.cast::<Search>()) };
+        // SAFETY: as many headers as it says.
+        let headers =
+            unsafe { std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)) };
+        search.found = headers.iter().any(|header| {
+            let start = (object.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
+            header.p_type == libc::PT_LOAD
+                && header.p_flags & libc::PF_X != 0
+                && search.address.wrapping_sub(start) < header.p_memsz as usize
+        });
+        search.found.into()
+    }
+    let mut search = Search { address: address.addr(), found: false };
+    // SAFETY: `look` is called before this returns, with `search`.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut search).cast()) };
+    // Code that was made at run time is in no object.
+    search.found || maps_say_executable(address.addr())
+}
+
+/// The same from /proc/self/maps, without allocating.
+fn maps_say_executable(address: usize) -> bool {
+    // SAFETY: a string.
+    let file = unsafe { libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if file < 0 {
+        return true;
+    }
+    let mut executable = false;
+    let mut line = Line::EMPTY;
+    let mut buffer = [0u8; 4096];
+    loop {
+        // SAFETY: the buffer has this much room.
+        let read = unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) };
+        let Ok(read @ 1..) = usize::try_from(read) else { break };
+        for byte in &buffer[..read] {
+            if line.push(*byte) {
+                executable |= line.is_executable_at(address);
+                line = Line::EMPTY;
+            }
+        }
+    }
+    // SAFETY: opened above, and nobody else has it.
+    unsafe { libc::close(file) };
+    executable
+}
+
+/// The start of a line of /proc/self/maps: "7f12a000-7f12b000 r-xp ...".
+struct Line {
+    len: usize,
+    text: [u8; 48],
+}
+
+impl Line {
+    const EMPTY: Self = Self { len: 0, text: [0; 48] };
+
+    /// True at the line's end. The path at its end is of no use here.
+    fn push(&mut self, byte: u8) -> bool {
+        if byte != b'\n' && self.len < self.text.len() {
+            self.text[self.len] = byte;
+            self.len += 1;
+        }
+        byte == b'\n'
+    }
+
+    fn is_executable_at(&self, address: usize) -> bool {
+        let text = std::str::from_utf8(&self.text[..self.len]).unwrap_or_default();
+        let mut words = text.split(' ');
+        let (range, rights) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let Some((start, end)) = range.split_once('-') else { return false };
+        let number = |text| usize::from_str_radix(text, 16).unwrap_or(0);
+        rights.as_bytes().get(2) == Some(&b'x') && (number(start)..number(end)).contains(&address)
+    }
+}
+
+#[cfg(all(test, not(any(loom, miri))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_executable_and_data_is_not() {
+        let (on_stack, on_heap) = (0u8, Box::new(0u8));
+        assert!(is_executable(is_executable as *const ()));
+        assert!(is_executable(libc::getpid as *const ()));
+        assert!(!is_executable((&raw const on_stack).cast()));
+        assert!(!is_executable((&raw const *on_heap).cast()));
+        assert!(!is_executable(std::ptr::null()));
+    }
+
+    #[test]
+    fn code_made_at_run_time_is_executable_and_in_no_object() {
+        let (rights, flags) =
+            (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, rights, flags, -1, 0) };
+        assert!(is_executable(page.cast()));
+        assert_eq!(keep_loaded(page.cast()), Err(NotKept::NoObject));
+        // SAFETY: mapped above.
+        unsafe { libc::munmap(page, 4096) };
+        assert!(!is_executable(page.cast()));
+    }
+
+    #[test]
+    fn objects_are_kept_and_the_main_program_needs_nothing() {
+        assert_eq!(keep_loaded(libc::getpid as *const ()), Ok(()));
+        assert_eq!(keep_loaded(keep_loaded as *const ()), Ok(()));
+    }
+}
