@@ -15,9 +15,9 @@ use super::wait::{Note, Patience};
 use crate::error::Error;
 use crate::platform::futex;
 use crate::platform::membarrier::Heavy;
-use crate::sync::{AcqRel, Relaxed, Release, TotalOrder};
+use crate::sync::{AcqRel, Relaxed, Release, SeqCst, TotalOrder, fence};
 
-/// How many are looked at together: a bit each.
+/// How many are taken from a list, or found in the records, at a time.
 const BATCH: usize = 64;
 
 /// Some callbacks of a scope.
@@ -27,8 +27,22 @@ struct Batch {
 }
 
 impl Batch {
+    const EMPTY: Self = Self { len: 0, handles: [Handle(0); BATCH] };
+
     fn handles(&self) -> &[Handle] {
         &self.handles[..self.len]
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == BATCH
+    }
+
+    /// Takes one more, if there is room.
+    fn push(&mut self, handle: Handle) {
+        if !self.is_full() {
+            self.handles[self.len] = handle;
+            self.len += 1;
+        }
     }
 }
 
@@ -116,6 +130,8 @@ impl Engine {
             let shard = self.lock_shard(&section, scope, number);
             running += shard.map_or(0, |shard| shard.count() as usize);
         }
+        // ORDER[inflight] after the scope's word; partner: the exchange in `detach_from`.
+        fence(SeqCst);
         running + self.records.iter().filter(|other| other.holds(scope)).count()
     }
 
@@ -123,7 +139,8 @@ impl Engine {
     fn end_members(&self, record: &Record, scope: Handle, entry: &Scope) {
         let pass = Pass { entry, scope };
         // ORDER[inflight] after every word; partner: the light barriers in `leave` and `enter`.
-        let heavy = self.barrier.heavy();
+        let certain = self.barrier.heavy() != Heavy::Refused;
+        let occupied = self.occupied(record, scope);
         for number in 0..SHARDS {
             let mut left = {
                 let section = self.section(record);
@@ -137,48 +154,43 @@ impl Engine {
                     break;
                 }
                 left -= batch.len;
-                self.end_batch(record, &batch, &heavy);
+                for handle in batch.handles() {
+                    let slot = self.slots.at(handle.index());
+                    if !certain || occupied.is_full() {
+                        // One at a time: it puts what it cannot know on the list of engine/pending.rs.
+                        self.quiesce(record, slot, *handle);
+                    } else if !occupied.handles().contains(handle) {
+                        self.finalize_unless_kept(record, slot, *handle);
+                    }
+                }
             }
         }
         std::mem::forget(pass);
     }
 
     fn next_batch(&self, record: &Record, scope: Handle, number: u32, max: usize) -> Batch {
-        let mut batch = Batch { len: 0, handles: [Handle(0); BATCH] };
+        let mut batch = Batch::EMPTY;
         let section = self.section(record);
         if let Ok(shard) = self.lock_shard(&section, scope, number) {
             while batch.len < max
                 && let Some(member) = shard.rotate()
             {
-                batch.handles[batch.len] = member;
-                batch.len += 1;
+                batch.push(member);
             }
         }
         batch
     }
 
-    fn end_batch(&self, record: &Record, batch: &Batch, heavy: &Heavy) {
-        if *heavy == Heavy::Refused {
-            for handle in batch.handles() {
-                self.quiesce(record, self.slots.at(handle.index()), *handle);
-            }
-            return;
-        }
-        let occupied = self.occupied(record, batch);
-        for (place, handle) in batch.handles().iter().enumerate() {
-            if occupied & 1 << place == 0 {
-                self.finalize_unless_kept(record, self.slots.at(handle.index()), *handle);
-            }
-        }
-    }
-
-    /// Which of them other threads are inside of: bit `n` for the n-th.
-    fn occupied(&self, record: &Record, batch: &Batch) -> u64 {
-        let mut occupied = 0;
+    /// What of the scope other threads are inside of.
+    fn occupied(&self, record: &Record, scope: Handle) -> Batch {
+        let mut occupied = Batch::EMPTY;
+        // ORDER[inflight] after every word, before the first record; partner: `Records::make`, and the
+        // exchange of enter.
+        fence(SeqCst);
         for other in self.records.iter().filter(|other| other.id() != record.id()) {
             other.for_each_cell(|cell| {
-                for (place, handle) in batch.handles().iter().enumerate() {
-                    occupied |= u64::from(*handle == cell) << place;
+                if self.is_part_of(cell, scope) && !occupied.handles().contains(&cell) {
+                    occupied.push(cell);
                 }
             });
         }

@@ -8,7 +8,9 @@
 use super::Engine;
 use super::record::Record;
 use crate::platform::{clock, futex};
-use crate::sync::{AtomicU32, Relaxed, Release, SeqCst, TotalOrder, spin_hint};
+use crate::sync::{
+    Acquire, AtomicU32, Relaxed, Release, SeqCst, TotalOrder, fence, light_barrier, spin_hint,
+};
 
 /// Milliseconds that a fork waits for other threads' sections at most. They take microseconds; but one
 /// may wait for an allocator that another library has locked for this very fork.
@@ -36,10 +38,17 @@ impl Engine {
     /// Begins a section. They do not nest.
     pub(crate) fn section<'a>(&self, record: &'a Record) -> Section<'a> {
         loop {
-            // ORDER[fork] ourselves, then the gate; partner: `before_fork`, the gate, then the records.
             debug_assert!(record.in_section.load(Relaxed) == 0);
-            record.in_section.swap_sc(1);
-            let forks = self.fork_gate.0.load_sc();
+            // ORDER[fork] ourselves, then the gate, by the light barrier or by exchange; partner:
+            // `before_fork`, the gate, the heavy barrier, then the records.
+            if record.leaves_by_exchange.get() {
+                record.in_section.swap_sc(1);
+            } else {
+                record.in_section.store(1, Relaxed);
+                light_barrier();
+            }
+            // Acquire: partner: the parent's and the child's opening.
+            let forks = self.fork_gate.0.load(Acquire);
             if forks == 0 {
                 return Section(Some(record));
             }
@@ -51,7 +60,9 @@ impl Engine {
     /// This thread is about to fork: waits until no other one is in a section.
     pub(crate) fn before_fork(&self, mine: Option<&Record>) {
         self.fork_gate.0.fetch_add(1, SeqCst);
-        crate::sync::fence(SeqCst);
+        // Refused: their stores are on the way, and arrive long before the fork is done.
+        let _ = self.barrier.heavy();
+        fence(SeqCst);
         let began = clock::milliseconds();
         for record in self.records.iter() {
             if mine.is_some_and(|mine| std::ptr::eq(mine, record)) {

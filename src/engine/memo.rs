@@ -12,14 +12,15 @@ use super::handle::Handle;
 use crate::sync::{AcqRel, Acquire, AtomicU64};
 use std::cell::Cell;
 
-/// Answers that a thread remembers.
+/// Answers that a thread remembers, two a place. What is never used takes no memory: a record's pages
+/// come when they are touched.
 #[cfg(not(loom))]
-const ROOM: usize = 64;
+const PLACES: usize = 2048;
 #[cfg(loom)]
-const ROOM: usize = 1;
-/// Counters of a table. Two that differ do not forget each other's answers.
+const PLACES: usize = 1;
+/// Counters of a table: a change makes threads forget one in so many answers.
 #[cfg(not(loom))]
-const COUNTERS: usize = 64;
+const COUNTERS: usize = 256;
 #[cfg(loom)]
 const COUNTERS: usize = 1;
 
@@ -41,27 +42,25 @@ impl Question {
     }
 }
 
-/// Counts a table's changes.
-pub(crate) struct Versions([Padded; COUNTERS]);
-
-/// On a cache line of its own: who calls reads it, who changes writes it.
+/// Counts a table's changes. Counters share cache lines: they are read far more often than written, and
+/// together stay in a processor's first cache.
 #[repr(align(64))]
-struct Padded(AtomicU64);
+pub(crate) struct Versions([AtomicU64; COUNTERS]);
 
 impl Versions {
     /// From 1: a fresh memo, all zero, remembers nothing.
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self([const { Padded(AtomicU64::new(1)) }; COUNTERS])
+        Self([const { AtomicU64::new(1) }; COUNTERS])
     }
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self(std::array::from_fn(|_| Padded(AtomicU64::new(1))))
+        Self(std::array::from_fn(|_| AtomicU64::new(1)))
     }
 
     #[inline(always)]
     fn of(&self, question: Question) -> &AtomicU64 {
-        &self.0[(question.mixed() >> 52) as usize % COUNTERS].0
+        &self.0[(question.mixed() >> 40) as usize % COUNTERS]
     }
 
     /// The count, to be read before the table is.
@@ -79,7 +78,7 @@ impl Versions {
 }
 
 /// One thread's memory of one table. Zeroed memory remembers nothing.
-pub(crate) struct Memo([Cell<Answer>; ROOM]);
+pub(crate) struct Memo([[Cell<Answer>; 2]; PLACES]);
 
 #[derive(Clone, Copy)]
 struct Answer {
@@ -93,23 +92,29 @@ impl Memo {
     pub(super) fn new() -> Self {
         let question = Question { scope: Handle(0), key: 0, event: 0 };
         let nothing = Answer { question, version: 0, handle: Handle(0) };
-        Self(std::array::from_fn(|_| Cell::new(nothing)))
+        Self(std::array::from_fn(|_| [Cell::new(nothing), Cell::new(nothing)]))
     }
 
     #[inline(always)]
-    fn place(&self, question: Question) -> &Cell<Answer> {
-        &self.0[(question.mixed() >> 58) as usize % ROOM]
+    fn place(&self, question: Question) -> &[Cell<Answer>; 2] {
+        &self.0[(question.mixed() >> 53) as usize % PLACES]
     }
 
     /// The answer, if the count is still `version`.
     #[inline(always)]
     pub(crate) fn recall(&self, question: Question, version: u64) -> Option<Handle> {
-        let answer = self.place(question).get();
-        (answer.question == question && answer.version == version).then_some(answer.handle)
+        self.place(question).iter().find_map(|answer| {
+            let answer = answer.get();
+            (answer.question == question && answer.version == version).then_some(answer.handle)
+        })
     }
 
     /// The count was `version` before the answer was looked up.
     pub(crate) fn remember(&self, question: Question, version: u64, handle: Handle) {
-        self.place(question).set(Answer { question, version, handle });
+        let [newer, older] = self.place(question);
+        if newer.get().question != question {
+            older.set(newer.get());
+        }
+        newer.set(Answer { question, version, handle });
     }
 }

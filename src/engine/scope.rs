@@ -375,8 +375,11 @@ impl Engine {
             return Err(Error::Closed);
         }
         shard.append(index, cold);
-        // Relaxed: under the lock; read again only under all locks of the scope.
-        shard.scope.settled.store(1, Relaxed);
+        // Relaxed: under the lock; read again only under all locks of the scope. Written once, because
+        // other shards' threads read the line.
+        if shard.scope.settled.load(Relaxed) == 0 {
+            shard.scope.settled.store(1, Relaxed);
+        }
         let special = if shard.scope.attach().is_some() { SPECIAL } else { 0 };
         self.publish(slot, handle, bits | special);
         Ok(())
