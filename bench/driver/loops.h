@@ -4,6 +4,7 @@
  *   S_ADD(fn, user_data, destroy, out) 0 when it registered
  *   S_REMOVE(handle)                   0 when it unregistered
  *   S_RETAIN(handle), S_RELEASE(handle)  optional
+ *   S_REMOVE_ALL()                       optional: 0 when all that it registered has ended
  *   S_THREAD_ENTER, S_THREAD_LEAVE, S_FLUSH  optional: function names
  * It undefines them, so that one file can define several subjects. */
 #include "subject.h"
@@ -101,8 +102,21 @@ static void LOOP(retain_release)(uint64_t handle, size_t n)
 #define LOOP_RETAIN NULL
 #endif
 
+#ifdef S_REMOVE_ALL
+static void LOOP(remove_all)(void)
+{
+    if (S_REMOVE_ALL() != 0)
+        bench_die("%s: not all could be ended", SUBJECT_TEXT);
+}
+#define LOOP_REMOVE_ALL LOOP(remove_all)
+#else
+#define LOOP_REMOVE_ALL NULL
+#endif
+
 #ifndef S_THREAD_ENTER
 #define S_THREAD_ENTER NULL
+#endif
+#ifndef S_THREAD_LEAVE
 #define S_THREAD_LEAVE NULL
 #endif
 #ifndef S_FLUSH
@@ -116,8 +130,10 @@ extern "C"
 const struct subject LOOP_GLUE(subject, SUBJECT) = {
     SUBJECT_TEXT,   S_THREAD_ENTER, S_THREAD_LEAVE,    S_FLUSH,         LOOP(add),       LOOP(remove),
     LOOP(add_each), LOOP(remove_each), LOOP(call_same), LOOP(call_each), LOOP(pair), LOOP_RETAIN,
+    LOOP_REMOVE_ALL,
 };
 
+#undef LOOP_REMOVE_ALL
 #undef LOOP_RETAIN
 #undef LOOP
 #undef LOOP_GLUE
@@ -125,6 +141,7 @@ const struct subject LOOP_GLUE(subject, SUBJECT) = {
 #undef S_THREAD_ENTER
 #undef S_THREAD_LEAVE
 #undef S_FLUSH
+#undef S_REMOVE_ALL
 #undef S_RETAIN
 #undef S_RELEASE
 #undef S_REMOVE

@@ -1,7 +1,7 @@
 /* The benchmark's command line; scripts/bench calls it.
- *   bench calls|lives|reaper SUBJECTS MS ROUNDS
- *   bench million SUBJECT MS ROUNDS COUNT
- *   bench count SUBJECT call|turns|pair|retain N
+ *   bench calls|lives|reaper|keys SUBJECTS MS ROUNDS
+ *   bench million|closing SUBJECT MS ROUNDS COUNT
+ *   bench count SUBJECT call|turns|1k|pair|all|retain N
  *   bench syscalls SUBJECT
  *   bench list */
 #include <stdarg.h>
@@ -65,6 +65,10 @@ static void run(const char *command, int argc, char **argv)
         workload_reaper(&plan);
     else if (strcmp(command, "million") == 0)
         workload_million(&plan);
+    else if (strcmp(command, "keys") == 0)
+        workload_keys(&plan);
+    else if (strcmp(command, "closing") == 0)
+        workload_closing(&plan);
     else
         bench_die("no workload %s", command);
 }
@@ -90,7 +94,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc < 3)
-        bench_die("usage: bench calls|lives|reaper|million|count|syscalls|list ...");
+        bench_die("usage: bench calls|lives|reaper|keys|million|closing|count|syscalls|list ...");
     parse_subjects(argv[2]);
     measure_start(enter_all);
     run(command, argc, argv);

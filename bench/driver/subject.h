@@ -32,6 +32,8 @@ struct subject {
     void (*pair)(void *user_data, size_t n);
     /* NULL where the subject has no counted reference. */
     void (*retain_release)(uint64_t handle, size_t n);
+    /* End all that were added and not removed. NULL where that is one remove after the other. */
+    void (*remove_all)(void);
 };
 
 /* In another translation unit, so that no subject's compiler can see through the pointer. */

@@ -55,13 +55,13 @@ void calls_work(void *context, size_t n)
     }
 }
 
-static void same_work(void *context, size_t n)
+void same_work(void *context, size_t n)
 {
     struct calls *it = context;
     check_sum(it, it->subject->call_same(it->handles[0], n), n);
 }
 
-static struct calls calls_new(const struct subject *subject, size_t count, struct counter *counter)
+struct calls calls_new(const struct subject *subject, size_t count, struct counter *counter)
 {
     struct calls it = {subject, malloc(count * sizeof *it.handles), count, 0, counter};
     if (it.handles == NULL)
@@ -71,7 +71,7 @@ static struct calls calls_new(const struct subject *subject, size_t count, struc
     return it;
 }
 
-static void calls_free(struct calls *it, struct counter *counter)
+void calls_free(struct calls *it, struct counter *counter)
 {
     counter->destroyed = 0;
     it->subject->remove_each(it->handles, it->count);
@@ -95,9 +95,8 @@ static void one_thread(const char *workload, const struct plan *plan, size_t cou
     }
 }
 
-/* Each thread alone, then both, on the same handle. */
-static void both_threads(const char *workload, const struct subject *subject, work_fn work,
-                         void *const contexts[2], const struct plan *plan)
+void both_threads(const char *workload, const struct subject *subject, work_fn work,
+                  void *const contexts[2], const struct plan *plan)
 {
     size_t batch = measure_calibrate(work, contexts[0]);
     struct rate first = measure(work, contexts, batch, ON_FIRST, plan->ms);
@@ -196,6 +195,18 @@ void workload_count(const struct plan *plan, const char *operation)
     const struct subject *subject = plan->subjects[0];
     if (strcmp(operation, "pair") == 0) {
         subject->pair(&counter, plan->count);
+        return;
+    }
+    if (strcmp(operation, "all") == 0 && subject->remove_all != NULL) {
+        for (size_t i = 0; i < plan->count; i++)
+            subject->add(bench_callback, &counter, bench_destroy);
+        subject->remove_all();
+        return;
+    }
+    if (strcmp(operation, "1k") == 0) {
+        struct calls calls = calls_new(subject, THOUSAND, &counter);
+        calls_work(&calls, plan->count);
+        calls_free(&calls, &counter);
         return;
     }
     struct calls calls = calls_new(subject, 2, &counter);

@@ -11,7 +11,7 @@ struct plan {
     const struct subject *subjects[32]; /* ends with NULL */
     double ms;                          /* length of a slice */
     unsigned rounds;                    /* slices of each subject */
-    size_t count;                       /* callbacks alive (million), operations (count) */
+    size_t count;                       /* callbacks alive (million, closing), operations (count) */
 };
 
 /* A counter alone on its cache line: the user data of the callbacks of one thread. */
@@ -23,6 +23,8 @@ void workload_calls(const struct plan *plan);   /* w1, w1k, w2 */
 void workload_lives(const struct plan *plan);   /* w3, w5 */
 void workload_reaper(const struct plan *plan);  /* w3r */
 void workload_million(const struct plan *plan); /* w1m, w4: one subject a process */
+void workload_keys(const struct plan *plan);    /* w2d, w2h */
+void workload_closing(const struct plan *plan); /* w6.COUNT: one subject a process */
 void workload_count(const struct plan *plan, const char *operation);
 void workload_syscalls(const struct plan *plan);
 
@@ -33,7 +35,10 @@ struct calls {
     size_t count, at;
     void *user_data;
 };
+struct calls calls_new(const struct subject *subject, size_t count, struct counter *counter);
+void calls_free(struct calls *calls, struct counter *counter); /* checks: each destroyed exactly once */
 void calls_work(void *calls, size_t n); /* over all handles in turn; checks the results */
+void same_work(void *calls, size_t n);  /* the first of them */
 void shuffle(uint64_t *values, size_t n);
 
 struct pairs {
@@ -52,6 +57,10 @@ struct reaped {
 /* Until `batches` were reaped or `ms` are over; `mark` (may be NULL) is told 0 after the warm-up and 1
  * before the end, on the reaping thread. */
 struct reaped reap(const struct subject *subject, size_t batches, double ms, void (*mark)(int end));
+
+/* Each thread alone, then both: one_ns, two_ns, scale. */
+void both_threads(const char *workload, const struct subject *subject, void (*work)(void *, size_t),
+                  void *const contexts[2], const struct plan *plan);
 
 void emit(const char *workload, const struct subject *subject, const char *metric, double value);
 

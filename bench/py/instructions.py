@@ -18,15 +18,30 @@ OPERATIONS = [
     ("cbr_enter/leave", "call"),
     ("cbr_hold/leave", "call"),
     ("cbr_call_ptr", "call"),
+    ("cbr_hook_call", "call"),
+    ("cbr_key_call", "call"),
+    ("cbr_key_call", "turns"),
+    ("cbr_key_call", "1k"),
+    ("rwlock+uthash", "call"),
+    ("rwlock+uthash", "1k"),
     ("sharded-slab", "call"),
     ("plt-out", "pair"),
     ("callbridge", "pair"),
     ("cbr_unregister_wait", "pair"),
+    ("cbr_scope", "pair"),
+    ("cbr_scope", "all"),
     ("sharded-slab", "pair"),
     ("callbridge", "retain"),
     ("Rust Arc", "retain"),
 ]
-NAMES = {"call": "call, always the same", "turns": "call, two in turns", "pair": "register + unregister", "retain": "retain + release"}
+NAMES = {
+    "call": "call, always the same",
+    "turns": "call, two in turns",
+    "1k": "call, 1,000 in turns",
+    "pair": "register + unregister",
+    "all": "register + scope's end",
+    "retain": "retain + release",
+}
 # Both beyond what a subject does differently at first.
 FEW, MANY = 10_000, 20_000
 

@@ -18,12 +18,16 @@ PLAIN = ["raw", "plt-out"]
 PEERS = ["liburcu memb", "Rust Arc", "C++ weak_ptr", "sharded-slab", "mutex+uthash", "DashMap+Arc", "GClosure"]
 WAYS_TO_CALL = ["cbr_enter/leave", "cbr_hold/leave", "cbr_call_ptr"]
 WAIT = "cbr_unregister_wait"
+HOOK, KEY, SCOPE = "cbr_hook_call", "cbr_key_call", "cbr_scope"
+KEYED_PEERS = ["rwlock+uthash", "DashMap+Arc keys"]
 SUBJECTS = PLAIN + ["callbridge"] + PEERS
-ALL = PLAIN + ["callbridge"] + WAYS_TO_CALL + [WAIT, FALLBACK] + PEERS
+ALL = PLAIN + ["callbridge"] + WAYS_TO_CALL + [WAIT, FALLBACK, SCOPE, HOOK, KEY] + PEERS + KEYED_PEERS
+CLOSING = ["raw", "callbridge", SCOPE]
+SIZES = [10_000, 100_000, 1_000_000]
 
-FULL = {"repetitions": 9, "ms": 30, "rounds": 3, "million": SUBJECTS}
+FULL = {"repetitions": 9, "ms": 30, "rounds": 3, "million": SUBJECTS + [SCOPE]}
 QUICK = {"repetitions": 5, "ms": 12, "rounds": 2,
-         "million": ["raw", "callbridge", "C++ weak_ptr", "sharded-slab", "DashMap+Arc"]}
+         "million": ["raw", "callbridge", SCOPE, "C++ weak_ptr", "sharded-slab", "DashMap+Arc"]}
 MILLION = 1_000_000
 
 
@@ -35,9 +39,12 @@ def repetition(bench, plan, progress):
     normal, fallback = {"CALLBRIDGE_MEMBARRIER": "1"}, {"CALLBRIDGE_MEMBARRIER": "0"}
     rename = {"callbridge": FALLBACK}
     progress("calls")
-    yield from run(bench, "calls", ",".join(PLAIN + ["callbridge"] + WAYS_TO_CALL + PEERS), *slices, env=normal)
+    callers = PLAIN + ["callbridge"] + WAYS_TO_CALL + [HOOK, KEY] + PEERS + KEYED_PEERS
+    yield from run(bench, "calls", ",".join(callers), *slices, env=normal)
+    progress("keys")
+    yield from run(bench, "keys", ",".join([KEY] + KEYED_PEERS), *slices, env=normal)
     progress("lives")
-    yield from run(bench, "lives", ",".join(PLAIN + ["callbridge", WAIT] + PEERS), *slices, env=normal)
+    yield from run(bench, "lives", ",".join(PLAIN + ["callbridge", WAIT, SCOPE] + PEERS), *slices, env=normal)
     progress("reaper")
     yield from run(bench, "reaper", ",".join(["raw", "callbridge"] + PEERS), *slices, env=normal)
     progress("without membarrier")
@@ -46,6 +53,10 @@ def repetition(bench, plan, progress):
     for subject in plan["million"]:
         progress(f"{MILLION:,} alive: {subject}")
         yield from run(bench, "million", subject, 4 * plan["ms"], 3, MILLION, env=normal)
+    for subject in CLOSING:
+        progress(f"closing: {subject}")
+        for size in SIZES:
+            yield from run(bench, "closing", subject, plan["ms"], 1, size, env=normal)
 
 
 def collect(bench, plan):
@@ -104,6 +115,34 @@ def show_subjects(results):
     print("B each: resident memory of a live callback. Peers are described in bench/README.md.")
 
 
+KEY_COLUMNS = [  # heading, workload, metric, decimals
+    ("a key each", "w2d", "scale", 2),
+    ("500 each", "w2h", "scale", 2),
+    ("one alone", "w2h", "one_ns", 1),
+]
+PLACES = [("", "ns"), ("called by another thread", "called_ns"), ("scattered", "scattered_ns")]
+
+
+def show_owners(results):
+    print(f"{'Two threads on different keys':<26}" + "".join(f"{heading:>12}" for heading, *_ in KEY_COLUMNS))
+    for subject in [KEY] + KEYED_PEERS:
+        values = [(results.median(workload, subject, metric), digits) for _, workload, metric, digits in KEY_COLUMNS]
+        cells = [f"{value:>12.{digits}f}" if value is not None else f"{'':>12}" for value, digits in values]
+        print(f"  {subject:<27}" + "".join(cells).rstrip())
+    print("Total throughput over the mean of each alone; one alone: ns of a call, over 500 keys of 1,000.")
+    print()
+    print(f"{'Ending all, ns each (ms)':<44}" + "".join(f"{size:>20,}" for size in SIZES))
+    for subject in CLOSING:
+        for place, metric in PLACES:
+            cells = []
+            for size in SIZES:
+                ns = results.median(f"w6.{size}", subject, metric)
+                cells.append(f"{f'{ns:.0f} ({ns * size / 1e6:.1f})' if ns is not None else '':>20}")
+            print(f"  {subject if metric == 'ns' else '':<15}{place:<27}" + "".join(cells).rstrip())
+    print("cbr_scope: cbr_scope_close; the others one by one, in the order of registration. Scattered: registered in")
+    print("the places of others that had ended in random order.")
+
+
 def main(bench, options):
     plan = QUICK if "--quick" in options else FULL
     # Absent when output goes to a file.
@@ -126,6 +165,8 @@ def main(bench, options):
     targets.show(rows, paint)
     print()
     show_subjects(results)
+    print()
+    show_owners(results)
     print()
     syscalls.show(sections)
 

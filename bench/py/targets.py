@@ -4,6 +4,7 @@ import statistics
 
 VALIDATING = ["sharded-slab", "C++ weak_ptr", "mutex+uthash", "DashMap+Arc"]
 OURS, LIBRARY_CALL = "callbridge", "plt-out"
+HOOK, KEY, SCOPE, KEYED_RIVAL = "cbr_hook_call", "cbr_key_call", "cbr_scope", "rwlock+uthash"
 
 
 def _row(work, target, values, unit, reached, note=""):
@@ -39,6 +40,19 @@ def _fastest(results, workload, subjects):
     return min((ns, subject) for ns, subject in found if ns is not None)[1]
 
 
+def _linear(results, subject, metric):
+    """ns each of a million over ns each of 10,000, of each repetition."""
+    many, few = (results.each(f"w6.{size}", subject, metric) for size in (1_000_000, 10_000))
+    return [a / b for a, b in zip(many, few)]
+
+
+def _scattered(results):
+    """What cache misses make of a million callbacks that lie in random order."""
+    found = [(subject, _linear(results, subject, "scattered_ns")) for subject in (SCOPE, "raw")]
+    ours, plain = (f"{statistics.median(ratios):.1f} x" if ratios else "-" for _, ratios in found)
+    return f"scattered in memory: {ours}, raw {plain}"
+
+
 def evaluate(results, syscalls):
     """A list of rows. `syscalls`: sections as from syscalls.count."""
     rival = _fastest(results, "w1m", VALIDATING)
@@ -62,6 +76,20 @@ def evaluate(results, syscalls):
              results.each("w4", OURS, "bytes"), "B", lambda b: b <= 80),
         _row("retain + release, one thread", "<= 8 ns",
              results.each("w5", OURS, "one_ns"), "ns", lambda ns: ns <= 8, _locked(results, 2)),
+        _row("cbr_hook_call, one hook, one thread", "<= 1.5 x cbr_call",
+             results.ratios("w1", HOOK, OURS), "x", lambda x: x <= 1.5),
+        _row("cbr_key_call, one key, one thread", "< rwlock+uthash",
+             results.ratios("w1", KEY, KEYED_RIVAL), "x", lambda x: x < 1),
+        _row("cbr_key_call, 1,000 keys, random order", "< rwlock+uthash",
+             results.ratios("w1k", KEY, KEYED_RIVAL), "x", lambda x: x < 1),
+        _row("two threads, a key each, total", ">= 1.7 x one thread",
+             results.each("w2d", KEY, "scale"), "x", lambda x: x >= 1.7),
+        _row("two threads, 500 keys each, total", ">= 1.7 x one thread",
+             results.each("w2h", KEY, "scale"), "x", lambda x: x >= 1.7),
+        _row("closing a scope of 100,000 callbacks", "< 100 ms",
+             [ns / 10 for ns in results.each("w6.100000", SCOPE, "called_ns")], "ms", lambda ms: ms < 100),
+        _row("closing one of 1,000,000, each", "<= 2 x of 10,000",
+             _linear(results, SCOPE, "called_ns"), "x", lambda x: x <= 2, _scattered(results)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 mod arc;
 mod dashmap;
+mod dashmap_keys;
 mod sharded;
 
 use std::ffi::c_void;
