@@ -4,7 +4,7 @@ use crate::engine::{Closed, ENGINE, Handle, Patience, Record, Registration, invo
 use crate::error::Error;
 use crate::features::directory::keys::Keys;
 use crate::features::directory::names::Names;
-use crate::platform::module::{self, NotKept};
+use crate::platform::module::{self, NotFound, Object};
 
 /// The process's names.
 pub(crate) static NAMES: Names = Names::new();
@@ -17,10 +17,10 @@ pub(crate) fn close_scope(
     scope: Handle,
     patience: Patience,
 ) -> Result<Closed, Error> {
-    ENGINE.begin_close(record, scope)?;
-    NAMES.unbind_all(&ENGINE, record, scope);
-    KEYS.detach_scope(&ENGINE, record, scope);
-    Ok(ENGINE.finish_close(record, scope, patience))
+    ENGINE.close_scope(record, scope, patience, || {
+        NAMES.unbind_all(&ENGINE, record, scope);
+        KEYS.detach_scope(&ENGINE, record, scope);
+    })
 }
 
 /// Registers a callback, after a look at its functions if the check level asks for it. `keep_loaded`:
@@ -31,37 +31,44 @@ pub(crate) fn register(
     new: &Registration<'_>,
     keep_loaded: bool,
 ) -> Result<Handle, Error> {
-    if keep_loaded || ENGINE.check.is_thorough() {
-        look_at_functions(new, keep_loaded)?;
+    if ENGINE.check.is_thorough() {
+        look_at_functions(new)?;
+    }
+    if keep_loaded {
+        return register_and_keep(record, new);
     }
     ENGINE.register(record, new)
 }
 
 #[cold]
 #[inline(never)]
-fn look_at_functions(new: &Registration<'_>, keep_loaded: bool) -> Result<(), Error> {
-    let function = invoke::function_to_pointer(new.function);
-    if ENGINE.check.is_thorough() {
-        let is_code = |function: *mut ()| function.is_null() || module::is_executable(function);
-        let on_error = new.cold.on_error.map_or(std::ptr::null_mut(), |it| it as *mut ());
-        if !is_code(function) {
-            return Err(Error::Invalid("fn is no code: it lies in no executable mapping"));
-        }
-        if !is_code(invoke::destroy_to_pointer(new.destroy)) {
-            return Err(Error::Invalid("destroy is no code: it lies in no executable mapping"));
-        }
-        if !is_code(on_error) {
-            return Err(Error::Invalid("on_error is no code: it lies in no executable mapping"));
-        }
+fn register_and_keep(record: &Record, new: &Registration<'_>) -> Result<Handle, Error> {
+    const REFUSED: Error =
+        Error::System { what: "dlopen of the object that holds fn", errno: libc::ENOENT };
+    let object =
+        Object::of(invoke::function_to_pointer(new.function)).map_err(|why| match why {
+            NotFound::NoObject => Error::Invalid("CBR_PIN_MODULE: fn is in no shared object"),
+            NotFound::Refused => REFUSED,
+        })?;
+    // Kept only once nothing can fail any more; until then it is merely held.
+    let handle = ENGINE.register(record, new)?;
+    object.keep();
+    Ok(handle)
+}
+
+#[cold]
+#[inline(never)]
+fn look_at_functions(new: &Registration<'_>) -> Result<(), Error> {
+    let is_code = |function: *mut ()| function.is_null() || module::is_executable(function);
+    let on_error = new.cold.on_error.map_or(std::ptr::null_mut(), |function| function as *mut ());
+    if !is_code(invoke::function_to_pointer(new.function)) {
+        return Err(Error::Invalid("fn is no code: it lies in no executable mapping"));
     }
-    if !keep_loaded {
-        return Ok(());
+    if !is_code(invoke::destroy_to_pointer(new.destroy)) {
+        return Err(Error::Invalid("destroy is no code: it lies in no executable mapping"));
     }
-    match module::keep_loaded(function) {
-        Ok(()) => Ok(()),
-        Err(NotKept::NoObject) => Err(Error::Invalid("CBR_PIN_MODULE: fn is in no shared object")),
-        Err(NotKept::Refused) => {
-            Err(Error::System { what: "dlopen of the object that holds fn", errno: libc::ENOENT })
-        }
+    if !is_code(on_error) {
+        return Err(Error::Invalid("on_error is no code: it lies in no executable mapping"));
     }
+    Ok(())
 }

@@ -2,13 +2,13 @@
 //! and its detach function at the thread's end.
 
 use super::Engine;
+use super::close::InsideScope;
 use super::frame::{Failed, Frame, Tag};
 use super::handle::{Handle, Kind};
 use super::invoke;
 use super::record::Record;
 use super::slot::{Phase, Slot, Word};
 use crate::error::{Error, Fault};
-use crate::platform::logging;
 use crate::sync::{Relaxed, TotalOrder};
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
@@ -18,15 +18,13 @@ use std::ptr;
 /// `CBR_THREAD_NOT_OURS`: the host had attached the thread, so nobody detaches it.
 pub(crate) const NOT_OURS: *mut c_void = ptr::without_provenance_mut(usize::MAX);
 
-/// A detach function may call callbacks, and so attach its thread again: as often as pthread's own
-/// destructors may.
-const ROUNDS: u32 = 4;
-
-/// A scope that this thread is attached to.
+/// A scope that this thread is attached to, or is being attached to.
 struct Attachment {
     next: *mut Attachment,
     scope: Handle,
     token: *mut c_void,
+    /// While the attach function runs: 1 + the place of the frame that it runs in. Else 0.
+    attaching_in: usize,
 }
 
 /// All of one thread's, the newest first. Zeroed memory is none.
@@ -51,19 +49,22 @@ impl Attachments {
         false
     }
 
-    /// Attached from now on, with nothing to detach.
-    fn push(&self, scope: Handle) -> Result<(), Error> {
+    /// The attach function is about to run, in the frame at `place`.
+    fn push(&self, scope: Handle, place: usize) -> Result<(), Error> {
         // SAFETY: the layout is not empty.
         let it = unsafe { alloc(Layout::new::<Attachment>()) }.cast::<Attachment>();
         if it.is_null() {
             return Err(Error::NoMemory);
         }
+        let attachment =
+            Attachment { next: self.0.get(), scope, token: NOT_OURS, attaching_in: place + 1 };
         // SAFETY: fresh memory of this layout.
-        unsafe { it.write(Attachment { next: self.0.get(), scope, token: NOT_OURS }) };
+        unsafe { it.write(attachment) };
         self.0.set(it);
         Ok(())
     }
 
+    /// The attach function has returned.
     fn set_token(&self, scope: Handle, token: *mut c_void) {
         let mut it = self.0.get();
         while !it.is_null() {
@@ -71,6 +72,7 @@ impl Attachments {
             unsafe {
                 if (*it).scope == scope {
                     (*it).token = token;
+                    (*it).attaching_in = 0;
                     return;
                 }
                 it = (*it).next;
@@ -78,39 +80,52 @@ impl Attachments {
         }
     }
 
-    /// Forgets those that `is_gone` says of; the token of the last of them.
-    fn remove_if(&self, is_gone: impl Fn(Handle) -> bool) -> Option<(Handle, *mut c_void)> {
-        let (mut before, mut it, mut removed) = (ptr::null_mut::<Attachment>(), self.0.get(), None);
-        while !it.is_null() {
-            // SAFETY: as in `has`.
-            let (next, scope, token) = unsafe { ((*it).next, (*it).scope, (*it).token) };
-            if is_gone(scope) {
+    /// Forgets those that `is_gone` says of.
+    fn remove_if(&self, is_gone: impl Fn(&Attachment) -> bool) {
+        let (mut before, mut it) = (ptr::null_mut::<Attachment>(), self.0.get());
+        // SAFETY: as in `has`.
+        while let Some(attachment) = unsafe { it.as_ref() } {
+            let next = attachment.next;
+            if is_gone(attachment) {
                 match before.is_null() {
                     true => self.0.set(next),
-                    // SAFETY: as in `has`.
+                    // SAFETY: as in `has`; the reference above is not used any more.
                     false => unsafe { (*before).next = next },
                 }
                 // SAFETY: from `alloc` with this layout, and unlinked.
                 unsafe { dealloc(it.cast(), Layout::new::<Attachment>()) };
-                removed = Some((scope, token));
             } else {
                 before = it;
             }
             it = next;
         }
-        removed
+    }
+
+    fn remove(&self, scope: Handle) {
+        self.remove_if(|attachment| attachment.scope == scope);
+    }
+
+    /// The frame at `place` is left by a longjmp: the attach function that ran in it has not returned.
+    pub(super) fn abandon(&self, place: usize) {
+        self.remove_if(|attachment| attachment.attaching_in == place + 1);
     }
 
     /// The newest one, which the list forgets.
     fn pop(&self) -> Option<(Handle, *mut c_void)> {
         // SAFETY: as in `has`.
-        let newest = unsafe { self.0.get().as_ref() }?.scope;
-        self.remove_if(|scope| scope == newest)
+        let newest = unsafe { self.0.get().as_ref() }?;
+        let popped = (newest.scope, newest.token);
+        self.remove(popped.0);
+        Some(popped)
     }
 
-    /// In the child of a fork: the thread is gone, and nobody detaches it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.get().is_null()
+    }
+
+    /// Nobody detaches what is left: in the child of a fork, or after many rounds.
     pub(super) fn forget(&self) {
-        while self.pop().is_some() {}
+        self.remove_if(|_| true);
     }
 }
 
@@ -132,9 +147,9 @@ impl Engine {
             return Ok(());
         };
         // Room for a new one is the time to forget those of scopes that are closed.
-        record.attachments.remove_if(|scope| self.check_scope(scope).is_err());
+        record.attachments.remove_if(|other| self.check_scope(other.scope).is_err());
         // Before the function runs: what it calls of its own scope does not attach again.
-        if let Err(error) = record.attachments.push(scope) {
+        if let Err(error) = record.attachments.push(scope, record.index_of(frame)) {
             let _ = self.leave_cold(record, frame, slot);
             return Err(record.fault(error));
         }
@@ -144,7 +159,7 @@ impl Engine {
         if frame.failed.get() != Failed::NO {
             // It has said so with cbr_fail: the callback does not run. (Leaving gives the error.)
             std::mem::forget(attaching);
-            record.attachments.remove_if(|other| other == scope);
+            record.attachments.remove(scope);
             let failed = self.leave_cold(record, frame, slot);
             return Err(failed.err().unwrap_or_else(|| record.fault(Error::Callback)));
         }
@@ -153,31 +168,24 @@ impl Engine {
         Ok(())
     }
 
-    /// The thread ends: tells the scopes that it was attached to.
+    /// The thread ends: tells the scopes that it is attached to now. What the detach functions call may
+    /// attach it again.
     pub(super) fn detach_thread(&self, record: &Record) {
-        let mut left = ROUNDS;
-        while let Some((scope, token)) = record.attachments.pop() {
-            if token == NOT_OURS {
-                continue;
-            }
-            self.detach_from(record, scope, token);
-            if record.attachments.has(scope) {
-                left -= 1;
-                if left == 0 {
-                    logging::warn(|| {
-                        let name = format!("{:#018x}", scope.0);
-                        format!("the detach function of scope {name} attaches its thread again")
-                    });
-                    record.attachments.forget();
-                }
+        let attached = Attachments(Cell::new(record.attachments.0.take()));
+        while let Some((scope, token)) = attached.pop() {
+            if token != NOT_OURS {
+                self.detach_from(record, scope, token);
             }
         }
     }
 
     fn detach_from(&self, record: &Record, scope: Handle, token: *mut c_void) {
         let Ok(slot) = self.resolve(scope, Kind::Scope) else { return };
+        if slot.live(scope).is_err() {
+            return;
+        }
         let Ok(frame) = record.push_cold(Tag::DETACH) else { return };
-        let detaching = Detaching { engine: self, record, frame };
+        let detaching = InsideScope { engine: self, record, frame };
         // ORDER[inflight] as a call: the cell, then the word; partners: the revoke in `begin_close`, the
         // scan in `running`.
         frame.cell.swap_sc(scope.0);
@@ -188,22 +196,6 @@ impl Engine {
             invoke::detach(detach, slot.user_data.load(Relaxed), token, frame);
         }
         drop(detaching);
-    }
-
-    /// The detach function that `frame` stands for has ended.
-    pub(super) fn leave_detach(&self, record: &Record, frame: &Frame) {
-        let scope = frame.handle();
-        frame.tag.set(Tag::CALL);
-        frame.failed.set(Failed::NO);
-        // ORDER[inflight] the cell, then the word; partner: revoke, then the scan in `running`.
-        frame.cell.swap_sc(0);
-        record.settle();
-        let slot = self.slots.at(scope.index());
-        if Word(slot.word.load_sc()).is(scope, Phase::Revoked)
-            && let Some(entry) = self.find_scope(scope)
-        {
-            entry.tell_closers();
-        }
     }
 }
 
@@ -219,20 +211,7 @@ struct Attaching<'a> {
 
 impl Drop for Attaching<'_> {
     fn drop(&mut self) {
-        self.record.attachments.remove_if(|scope| scope == self.scope);
+        self.record.attachments.remove(self.scope);
         let _ = self.engine.leave_cold(self.record, self.frame, self.slot);
-    }
-}
-
-/// A detach function that runs.
-struct Detaching<'a> {
-    engine: &'a Engine,
-    record: &'a Record,
-    frame: &'a Frame,
-}
-
-impl Drop for Detaching<'_> {
-    fn drop(&mut self) {
-        self.engine.leave_detach(self.record, self.frame);
     }
 }

@@ -2,10 +2,10 @@
 
 use super::Engine;
 use super::handle::{Handle, Kind};
-use super::slot::{Mark, Phase, SPECIAL};
+use super::slot::{Mark, Phase, SPECIAL, Word};
 use crate::error::Error;
 use crate::platform::{clock, environment, logging};
-use crate::sync::{AtomicU32, AtomicU64, Relaxed, TotalOrder};
+use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release, TotalOrder, spin_hint};
 
 /// Milliseconds from which on a call is slow, if the environment does not say.
 const SLOW: u64 = 100;
@@ -32,19 +32,21 @@ impl Level {
 pub(crate) struct Check {
     /// The level plus 1; 0: nobody has said, so it is the default.
     level: AtomicU32,
-    /// What new callbacks have in their mark because of it.
-    bits: AtomicU64,
     slow_ms: AtomicU64,
+    /// 1 while somebody sets the level.
+    busy: AtomicU32,
 }
+
+const THOROUGH: u32 = Level::Thorough as u32 + 1;
 
 impl Check {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self { level: AtomicU32::new(0), bits: AtomicU64::new(0), slow_ms: AtomicU64::new(SLOW) }
+        Self { level: AtomicU32::new(0), slow_ms: AtomicU64::new(SLOW), busy: AtomicU32::new(0) }
     }
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self { level: AtomicU32::new(0), bits: AtomicU64::new(0), slow_ms: AtomicU64::new(SLOW) }
+        Self { level: AtomicU32::new(0), slow_ms: AtomicU64::new(SLOW), busy: AtomicU32::new(0) }
     }
 
     // Relaxed in what follows: each number stands alone, and a level holds from about now on.
@@ -54,13 +56,19 @@ impl Check {
     }
 
     #[inline(always)]
-    pub(crate) fn bits(&self) -> u64 {
-        self.bits.load(Relaxed)
+    pub(crate) fn is_thorough(&self) -> bool {
+        self.level.load(Relaxed) == THOROUGH
     }
 
+    /// What new callbacks have in their mark because of the level.
     #[inline(always)]
-    pub(crate) fn is_thorough(&self) -> bool {
-        self.bits() != 0
+    pub(crate) fn bits(&self) -> u64 {
+        if self.is_thorough() { SPECIAL } else { 0 }
+    }
+
+    /// In the child of a fork: whoever set the level does not exist.
+    pub(super) fn reset(&self) {
+        self.busy.store(0, Relaxed);
     }
 
     /// When a call began, if somebody wants to know how long it takes.
@@ -95,15 +103,18 @@ impl Engine {
     /// From now on, also for the callbacks that there are. One that is being registered at this very
     /// moment may be missed.
     pub(crate) fn set_check_level(&self, level: Level) {
-        self.check.level.store(level as u32 + 1, Relaxed);
-        let bits = if level == Level::Thorough { SPECIAL } else { 0 };
-        if self.check.bits.swap(bits, Relaxed) == bits {
-            return;
+        // One at a time, or the callbacks might get what one says and the level what the other says.
+        // AcqRel: acquire, partner: the store at the end.
+        while self.check.busy.compare_exchange(0, 1, AcqRel, Relaxed).is_err() {
+            spin_hint();
         }
+        self.check.level.store(level as u32 + 1, Relaxed);
+        let bits = self.check.bits();
         for (index, slot) in self.slots.iter() {
-            let word = slot.peek();
-            let handle = Handle::new(word.generation(), Kind::Callback, index);
+            // Acquire: partner: register, for what is read of the callback's scope.
+            let word = Word(slot.word.load(Acquire));
             if word.in_phase(Phase::Live) {
+                let handle = Handle::new(word.generation(), Kind::Callback, index);
                 self.change_bits(slot, handle, bits);
             }
         }
@@ -111,6 +122,7 @@ impl Engine {
             // Threads that call without a look at the mark look from now on; partner: `begin_bias`.
             self.records.iter().for_each(super::Record::suspend_bias);
         }
+        self.check.busy.store(0, Release);
     }
 
     /// Makes the callback special, or, if nothing else does, plain.

@@ -7,6 +7,7 @@
 //! many".
 
 use super::Engine;
+use super::frame::{Failed, Frame, StackPlace, Tag};
 use super::handle::{Handle, Kind};
 use super::record::Record;
 use super::scope::{SHARDS, Scope};
@@ -50,9 +51,56 @@ impl Batch {
 pub(crate) type Closed = (usize, Result<(), Error>);
 
 impl Engine {
+    /// Closes a scope, or waits on for one that is closing. `unbind` takes away what refers to the scope
+    /// from elsewhere, and may run destroy functions.
+    pub(crate) fn close_scope(
+        &self,
+        record: &Record,
+        scope: Handle,
+        patience: Patience,
+        unbind: impl Fn(),
+    ) -> Result<Closed, Error> {
+        self.revoke_scope(record, scope)?;
+        // None: another one who closes it was faster. An entry that serves another scope by now does
+        // no harm: its locks are refused to us.
+        let Some(entry) = self.find_scope(scope) else { return Ok((0, Ok(()))) };
+        self.end_members(record, scope, entry, &unbind);
+        Ok(loop {
+            // ORDER[wait] the counter, then the look; partner: `tell_closers`.
+            let seen = entry.changes.load_sc();
+            let running = self.running(record, scope);
+            // Not revoked any more: another one ends it, and is what runs.
+            if running == 0 || !self.slots.at(scope.index()).is_revoked(scope) {
+                break (0, self.end_empty(record, scope, patience));
+            }
+            if self.is_inside(record, scope) {
+                break (running, Err(Error::Deadlock));
+            }
+            let note = Note::publish(record, scope);
+            if self.would_deadlock(record, scope) {
+                break (running, Err(Error::Deadlock));
+            }
+            if patience.is_over() {
+                break (running, Err(Error::Timeout));
+            }
+            // Without barriers a leave may pass by unseen (engine/pending.rs).
+            let soon = self.has_pending() || self.barrier.is_refused();
+            futex::wait(&entry.changes, seen, patience.next_look(soon));
+            // Without a note: what follows may run destroy functions, inside which we do not wait.
+            drop(note);
+            if self.has_pending() {
+                self.drain_pending(record);
+            }
+            // AcqRel: partner: the store in `leave_scope_frame`. One of those who wait.
+            if entry.unfinished.compare_exchange(scope.0, 0, AcqRel, Relaxed).is_ok() {
+                self.end_members(record, scope, entry, &unbind);
+            }
+        })
+    }
+
     /// Registrations are refused from now on, and everything that the scope owns is revoked. Nothing
     /// new happens to a scope that is closing already.
-    pub(crate) fn begin_close(&self, record: &Record, scope: Handle) -> Result<(), Error> {
+    fn revoke_scope(&self, record: &Record, scope: Handle) -> Result<(), Error> {
         let slot = self.resolve(scope, Kind::Scope)?;
         if self.revoke(slot, scope).is_err() && !slot.is_ending(scope) {
             return Err(Error::Stale);
@@ -68,47 +116,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Finalizes what nobody is inside of, waits for the rest, and ends the scope.
-    pub(crate) fn finish_close(
-        &self,
-        record: &Record,
-        scope: Handle,
-        patience: Patience,
-    ) -> Closed {
-        // None: another one who closes it was faster. An entry that serves another scope by now does
-        // no harm: its locks are refused to us.
-        let Some(entry) = self.find_scope(scope) else { return (0, Ok(())) };
-        self.end_members(record, scope, entry);
-        loop {
-            // ORDER[wait] the counter, then the look; partner: `tell_closers`.
-            let seen = entry.changes.load_sc();
-            let running = self.running(record, scope);
-            if running == 0 {
-                return (0, self.end_empty(record, scope, patience));
-            }
-            if self.is_inside(record, scope) {
-                return (running, Err(Error::Deadlock));
-            }
-            let note = Note::publish(record, scope);
-            if self.would_deadlock(record, scope) {
-                return (running, Err(Error::Deadlock));
-            }
-            if patience.is_over() {
-                return (running, Err(Error::Timeout));
-            }
-            futex::wait(&entry.changes, seen, patience.next_look(self.has_pending()));
-            // Without a note: what follows may run destroy functions, inside which we do not wait.
-            drop(note);
-            if self.has_pending() {
-                self.drain_pending(record);
-            }
-            // AcqRel: partner: the store in `Pass::drop`. One of those who wait.
-            if entry.unfinished.compare_exchange(scope.0, 0, AcqRel, Relaxed).is_ok() {
-                self.end_members(record, scope, entry);
-            }
-        }
-    }
-
     /// Nothing is left of the scope but itself. One of those who close it ends it.
     fn end_empty(&self, record: &Record, scope: Handle, patience: Patience) -> Result<(), Error> {
         let slot = self.slots.at(scope.index());
@@ -122,7 +129,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Callbacks whose destroy has not returned, and threads that detach.
+    /// Callbacks whose destroy has not returned, and threads that detach, or pass over the callbacks.
     fn running(&self, record: &Record, scope: Handle) -> usize {
         let mut running = 0;
         for number in 0..SHARDS {
@@ -135,9 +142,24 @@ impl Engine {
         running + self.records.iter().filter(|other| other.holds(scope)).count()
     }
 
-    /// Finalizes every callback of a closing scope that nobody is inside of.
-    fn end_members(&self, record: &Record, scope: Handle, entry: &Scope) {
-        let pass = Pass { entry, scope };
+    /// Unbinds the scope, and finalizes every callback of it that nobody is inside of.
+    fn end_members(&self, record: &Record, scope: Handle, entry: &Scope, unbind: &impl Fn()) {
+        // Seen by whoever closes the scope at the same time, and by this thread itself, should a destroy
+        // function close it: it need not pass over what this pass comes to.
+        if record.stack().any(|frame| frame.handle() == scope) {
+            return;
+        }
+        let here = 0;
+        let Ok(frame) = record.push_cold(Tag::CLOSE) else {
+            // At the limit of nesting: left to whoever waits for it, or closes it again.
+            entry.unfinished.store(scope.0, Release);
+            return;
+        };
+        frame.set_stack_place(StackPlace::of(&here));
+        // ORDER[inflight] as a call; partner: the scan in `running`.
+        frame.cell.swap_sc(scope.0);
+        let pass = InsideScope { engine: self, record, frame };
+        unbind();
         // ORDER[inflight] after every word; partner: the light barriers in `leave` and `enter`.
         let certain = self.barrier.heavy() != Heavy::Refused;
         let occupied = self.occupied(record, scope);
@@ -166,6 +188,26 @@ impl Engine {
             }
         }
         std::mem::forget(pass);
+        self.leave_scope_frame(record, frame, true);
+    }
+
+    /// Whatever this thread did with the scope, as `frame` says, has ended; a pass over its callbacks is
+    /// perhaps not done.
+    pub(super) fn leave_scope_frame(&self, record: &Record, frame: &Frame, done: bool) {
+        let (scope, tag) = (frame.handle(), frame.tag.replace(Tag::CALL));
+        frame.failed.set(Failed::NO);
+        // ORDER[inflight] the cell, then the word; partner: revoke, then the scan in `running`.
+        frame.cell.swap_sc(0);
+        record.settle();
+        if self.slots.at(scope.index()).is_revoked(scope)
+            && let Some(entry) = self.find_scope(scope)
+        {
+            if tag == Tag::CLOSE && !done {
+                // Release: partner: the exchange in `close_scope`.
+                entry.unfinished.store(scope.0, Release);
+            }
+            entry.tell_closers();
+        }
     }
 
     fn next_batch(&self, record: &Record, scope: Handle, number: u32, max: usize) -> Batch {
@@ -231,19 +273,16 @@ impl Engine {
     }
 }
 
-/// A pass over a scope's callbacks. Dropped when a destroy function leaves it by an unwind: then whoever
-/// waits for the scope takes the rest.
-struct Pass<'a> {
-    entry: &'a Scope,
-    scope: Handle,
+/// Host code runs that is the scope's, or that ends it. Dropped when that returns, or when an unwind
+/// passes through.
+pub(super) struct InsideScope<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) record: &'a Record,
+    pub(super) frame: &'a Frame,
 }
 
-impl Drop for Pass<'_> {
+impl Drop for InsideScope<'_> {
     fn drop(&mut self) {
-        if self.entry.belongs_to(self.scope) {
-            // Release: partner: the exchange in `finish_close`.
-            self.entry.unfinished.store(self.scope.0, Release);
-            self.entry.tell_closers();
-        }
+        self.engine.leave_scope_frame(self.record, self.frame, false);
     }
 }

@@ -15,6 +15,7 @@ impl Tag {
     pub(crate) fn ending_of(self, handle: Handle) -> &'static str {
         match (self, handle.has_kind(Kind::Scope)) {
             (Self::DETACH, _) => "the detach function of scope",
+            (Self::CLOSE, _) => "the close of scope",
             (_, true) => "the thread hooks' destroy function of scope",
             (_, false) => "the destroy function of callback",
         }
@@ -30,9 +31,12 @@ impl Tag {
     /// A scope's detach function: seen by deadlock detection, not part of the depth.
     pub(crate) const DETACH: Self = Self(u32::MAX - 2);
 
-    /// A pin, by its number, which is never one of the other four.
+    /// A pass that ends what a scope owns; the same.
+    pub(crate) const CLOSE: Self = Self(u32::MAX - 3);
+
+    /// A pin, by its number, which is never one of the other five.
     pub(crate) fn pin(number: u32) -> Self {
-        Self(number % (u32::MAX - 3) + 1)
+        Self(number % (u32::MAX - 4) + 1)
     }
 
     pub(crate) fn number(self) -> u32 {
@@ -44,12 +48,12 @@ impl Tag {
     }
 
     pub(crate) fn is_pin(self) -> bool {
-        !matches!(self, Self::CALL | Self::DESTROY | Self::HOLD | Self::DETACH)
+        !matches!(self, Self::CALL | Self::DESTROY | Self::HOLD | Self::DETACH | Self::CLOSE)
     }
 
     /// Is it a call or a pin, not the end of something?
     pub(crate) fn counts(self) -> bool {
-        !matches!(self, Self::DESTROY | Self::DETACH)
+        !matches!(self, Self::DESTROY | Self::DETACH | Self::CLOSE)
     }
 }
 

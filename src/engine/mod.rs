@@ -186,8 +186,9 @@ impl Engine {
     /// Another kind's handle, or nobody's?
     #[cold]
     fn misnamed(&self, handle: Handle, kind: Kind) -> Error {
-        let is_live = self.slots.get(handle.index()).is_some_and(|slot| slot.live(handle).is_ok());
-        if is_live && !handle.has_kind(kind) { Error::Kind } else { Error::Stale }
+        let is_there = |slot: &Slot| slot.live(handle).is_ok() || slot.is_ending(handle);
+        let is_there = self.slots.get(handle.index()).is_some_and(is_there);
+        if is_there && !handle.has_kind(kind) { Error::Kind } else { Error::Stale }
     }
 
     /// Is a call through this handle possible now? Another thread may end it at any time.

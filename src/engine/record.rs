@@ -426,7 +426,7 @@ impl Record {
         if index >= high_water.min(MAX_DEPTH) || self.disordered.get() > 0 {
             index = self.lowest_unused();
         }
-        let spare = matches!(tag, Tag::DESTROY | Tag::DETACH | Tag::HOLD);
+        let spare = matches!(tag, Tag::DESTROY | Tag::DETACH | Tag::CLOSE | Tag::HOLD);
         if index >= if spare { self.shown.frames.len() } else { MAX_DEPTH } {
             return Err(Error::Limit("4096 nested calls and pins on one thread"));
         }

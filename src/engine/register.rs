@@ -118,6 +118,30 @@ impl Engine {
         }
     }
 
+    /// The same where host code must not run: a destroy function that would, does so at the next
+    /// occasion (engine/pending.rs).
+    #[cold]
+    pub(crate) fn release_later(&self, handle: Handle) {
+        let Ok((slot, mut word)) = self.live(handle, Kind::Callback) else { return };
+        while word.is(handle, Phase::Live) {
+            let last = word.references() == 1;
+            let changed = match last {
+                true => self.revoke_word(slot, word),
+                // AcqRel: as in `release`.
+                false => slot
+                    .word
+                    .compare_exchange(word.0, word.released().0, AcqRel, Relaxed)
+                    .map(|_| ())
+                    .map_err(Word),
+            };
+            match changed {
+                Ok(()) if last => return self.look_again_later(slot, handle),
+                Ok(()) => return,
+                Err(current) => word = current,
+            }
+        }
+    }
+
     /// Ends the callback's life for everybody, whatever the count.
     #[inline(always)]
     pub(crate) fn unregister(&self, record: &Record, handle: Handle) -> Result<(), Error> {

@@ -294,7 +294,8 @@ impl Engine {
     /// The scope has ended: its destroy function has run, its slot is about to be free.
     pub(super) fn end_scope(&self, slot: &Slot) {
         let index = slot.cold.load(Relaxed);
-        let entry = self.scopes.entries.at(index);
+        // None: a fork has come in between, and this is the child.
+        let Some(entry) = self.scopes.entries.get(index) else { return };
         slot.cold.store(0, Relaxed);
         entry.owner.store(0, Relaxed);
         self.give_back_scope(entry, index);
@@ -357,6 +358,12 @@ impl Engine {
         }
         let slot = self.resolve(handle, Kind::Scope)?;
         if slot.live(handle).is_ok() || slot.is_ending(handle) { Ok(()) } else { Err(Error::Stale) }
+    }
+
+    /// Does the scope take work? An error if it is none, or gone.
+    pub(crate) fn is_open(&self, handle: Handle) -> Result<bool, Error> {
+        self.check_scope(handle)?;
+        Ok(handle.0 == 0 || self.slots.at(handle.index()).live(handle).is_ok())
     }
 
     /// Publishes a callback in the scope that its cold entry names.

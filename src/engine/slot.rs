@@ -247,6 +247,12 @@ impl Slot {
         (word.is(handle, Phase::Revoked) || word.is(handle, Phase::Finalizing)) && same_kind
     }
 
+    /// Is it revoked, and nobody ends it yet?
+    pub(crate) fn is_revoked(&self, handle: Handle) -> bool {
+        // ORDER[inflight] after a cell that the caller has changed; partner: the revoke.
+        Word(self.word.load_sc()).is(handle, Phase::Revoked)
+    }
+
     /// The word, for a decision that a compare-exchange or a later check will confirm.
     pub(crate) fn peek(&self) -> Word {
         // Relaxed: by contract above.

@@ -11,6 +11,9 @@ use crate::error::Error;
 use crate::platform::logging;
 use crate::sync::Relaxed;
 
+/// How often a thread's end is tried: glibc's PTHREAD_DESTRUCTOR_ITERATIONS.
+const ROUNDS: u32 = 4;
+
 /// Counts as depth: a call or an entered pin, not a destroy or detach function.
 fn counts(frame: &&Frame) -> bool {
     frame.handle().0 != 0 && frame.tag.get().counts()
@@ -59,8 +62,9 @@ impl Engine {
     fn release_frame(&self, record: &Record, frame: &Frame) {
         match frame.tag.get() {
             Tag::DESTROY => self.abandon_destroy(record, frame),
-            Tag::DETACH => self.leave_detach(record, frame),
+            Tag::DETACH | Tag::CLOSE => self.leave_scope_frame(record, frame, false),
             _ => {
+                record.attachments.abandon(record.index_of(frame));
                 let slot = self.slots.at(frame.handle().index());
                 // Nobody is left to be told of a failure.
                 let _ = self.leave_cold(record, frame, slot);
@@ -74,10 +78,17 @@ impl Engine {
         if self.has_pending() {
             self.drain_pending(record);
         }
+        // What is released and detached here may enter and attach anew: as often as pthread runs its own
+        // destructors.
+        for _ in 0..ROUNDS {
+            self.release_all_frames(record);
+            self.detach_thread(record);
+        }
         self.release_all_frames(record);
-        self.detach_thread(record);
-        // What the detach functions left.
-        self.release_all_frames(record);
+        if !record.attachments.is_empty() {
+            logging::warn(|| "a thread's detach functions attach it again and again".to_owned());
+            record.attachments.forget();
+        }
         record.free_slots.drain(&self.slots);
         record.free_cold.drain(&self.cold);
         self.records.release(record);
@@ -106,6 +117,7 @@ impl Engine {
     pub(crate) fn after_fork_in_child(&self, mine: Option<&Record>) {
         let section = self.open_gate_in_child();
         self.deadlock_search.reset();
+        self.check.reset();
         self.barrier.renew();
         let mut others = false;
         for record in self.records.iter() {

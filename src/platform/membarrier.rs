@@ -58,6 +58,12 @@ impl Barrier {
         self.0.load(Relaxed) == EXCHANGE
     }
 
+    /// Has the kernel refused what it had agreed to?
+    pub(crate) fn is_refused(&self) -> bool {
+        // Relaxed: a hint; who needs certainty asks for a barrier.
+        self.0.load(Relaxed) == REFUSED
+    }
+
     /// In the child of a fork, in case the kernel has forgotten the announcement.
     pub(crate) fn renew(&self) {
         // Relaxed: there is one thread.

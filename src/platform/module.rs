@@ -1,42 +1,77 @@
 //! Code in memory: which shared object a function is in, and whether it is code at all.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{c_char, c_void};
 
-/// Keeps the shared object that holds `code` loaded for the life of the process. Nothing to do in the
-/// main program.
-pub(crate) fn keep_loaded(code: *const ()) -> Result<(), NotKept> {
-    let mut found = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
-    // SAFETY: dladdr reads no memory at `code`, and fills `found` when it returns other than 0.
-    let found = unsafe {
-        if libc::dladdr(code.cast(), found.as_mut_ptr()) == 0 {
-            return Err(NotKept::NoObject);
-        }
-        found.assume_init()
-    };
-    // SAFETY: dladdr gave a string, which lives as long as the object, and the caller's code is in it.
-    let name = unsafe { CStr::from_ptr(found.dli_fname) };
-    // The loader knows its objects by this very name, so that it looks at no file. RTLD_NODELETE
-    // stays when the handle goes.
-    let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-    // SAFETY: a string; with RTLD_NOLOAD no initializer runs.
-    let object = unsafe { libc::dlopen(name.as_ptr(), flags) };
-    if !object.is_null() {
-        // SAFETY: from dlopen.
-        unsafe { libc::dlclose(object) };
-        return Ok(());
-    }
-    // SAFETY: no arguments that could be wrong; the text is not kept.
-    unsafe { libc::dlerror() };
-    if is_main_program(found.dli_fbase) { Ok(()) } else { Err(NotKept::Refused) }
+/// A shared object, held so that it stays loaded as long as this lives.
+pub(crate) struct Object {
+    /// From dlopen; null for the main program, which always stays.
+    handle: *mut c_void,
+    name: *const c_char,
 }
 
-/// Why an object could not be kept.
+/// Why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum NotKept {
+pub(crate) enum NotFound {
     /// No shared object holds the address.
     NoObject,
     /// The loader does not find it again.
     Refused,
+}
+
+impl Object {
+    /// The one that holds `code`.
+    pub(crate) fn of(code: *const ()) -> Result<Self, NotFound> {
+        let mut found = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
+        // SAFETY: dladdr reads no memory at `code`, and fills `found` when it returns other than 0.
+        let found = unsafe {
+            if libc::dladdr(code.cast(), found.as_mut_ptr()) == 0 {
+                return Err(NotFound::NoObject);
+            }
+            found.assume_init()
+        };
+        // SAFETY: dladdr gave a string, which lives as long as the object that the caller's code is in.
+        let handle = unsafe { reopen(found.dli_fname, 0) };
+        if handle.is_null() && !is_main_program(found.dli_fbase) {
+            return Err(NotFound::Refused);
+        }
+        Ok(Self { handle, name: found.dli_fname })
+    }
+
+    /// Keeps it loaded for the life of the process.
+    pub(crate) fn keep(self) {
+        if !self.handle.is_null() {
+            // SAFETY: the object is loaded, and with it its name.
+            let handle = unsafe { reopen(self.name, libc::RTLD_NODELETE) };
+            if !handle.is_null() {
+                // SAFETY: from dlopen. That the object stays does not hang on this handle.
+                unsafe { libc::dlclose(handle) };
+            }
+        }
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        if !self.handle.is_null() {
+            // SAFETY: from dlopen, closed once.
+            unsafe { libc::dlclose(self.handle) };
+        }
+    }
+}
+
+/// Another handle of a loaded object.
+///
+/// # Safety
+/// `name` is a string.
+unsafe fn reopen(name: *const c_char, flags: libc::c_int) -> *mut c_void {
+    // The loader knows its objects by this very name, so that it looks at no file.
+    // SAFETY: the caller's promise; with RTLD_NOLOAD no initializer runs.
+    let handle = unsafe { libc::dlopen(name, libc::RTLD_LAZY | libc::RTLD_NOLOAD | flags) };
+    if handle.is_null() {
+        // SAFETY: forgets the words of the failure, which are nobody's.
+        unsafe { libc::dlerror() };
+    }
+    handle
 }
 
 fn is_main_program(base: *const c_void) -> bool {
@@ -152,7 +187,7 @@ mod tests {
         // SAFETY: a new mapping at an address of the kernel's choice.
         let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, rights, flags, -1, 0) };
         assert!(is_executable(page.cast()));
-        assert_eq!(keep_loaded(page.cast()), Err(NotKept::NoObject));
+        assert_eq!(Object::of(page.cast()).err(), Some(NotFound::NoObject));
         // SAFETY: mapped above.
         unsafe { libc::munmap(page, 4096) };
         assert!(!is_executable(page.cast()));
@@ -160,7 +195,11 @@ mod tests {
 
     #[test]
     fn objects_are_kept_and_the_main_program_needs_nothing() {
-        assert_eq!(keep_loaded(libc::getpid as *const ()), Ok(()));
-        assert_eq!(keep_loaded(keep_loaded as *const ()), Ok(()));
+        let library = Object::of(libc::getpid as *const ()).unwrap();
+        assert!(!library.handle.is_null());
+        library.keep();
+        let program = Object::of(is_executable as *const ()).unwrap();
+        assert!(program.handle.is_null());
+        program.keep();
     }
 }

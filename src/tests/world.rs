@@ -184,11 +184,8 @@ impl World {
 
     /// Closes the scope, or finds that another thread has.
     pub(super) fn close(&self, record: &Record, scope: Handle) {
-        match self.0.begin_close(record, scope) {
-            Ok(()) => {
-                let closed = self.0.finish_close(record, scope, Patience::Forever);
-                assert_eq!(closed, (0, Ok(())));
-            }
+        match self.0.close_scope(record, scope, Patience::Forever, || ()) {
+            Ok(closed) => assert_eq!(closed, (0, Ok(()))),
             Err(error) => assert_eq!(error, Error::Stale),
         }
     }

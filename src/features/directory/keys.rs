@@ -1,7 +1,7 @@
 //! Keys: one callback a key, event and scope. A key is a number that the host has anyway: a connection's
 //! pointer or file descriptor.
 
-use super::{Mode, Table, release};
+use super::{Batch, Mode, Table, release};
 use crate::engine::{Engine, Handle, Question, Record, Versions, invoke};
 use crate::error::{Error, Fault};
 use smallvec::SmallVec;
@@ -68,7 +68,9 @@ impl Keys {
         record: &Record,
         question: Question,
     ) -> Result<Handle, Error> {
-        engine.check_scope(question.scope)?;
+        if !engine.is_open(question.scope)? {
+            return Err(Error::NotFound);
+        }
         let found = self.look_up(engine, record, question);
         found.filter(|handle| engine.is_live(*handle)).ok_or(Error::NotFound)
     }
@@ -98,17 +100,19 @@ impl Keys {
         question: Question,
         arg: *mut c_void,
     ) -> Result<isize, Fault> {
-        if let Some(handle) = record.memo.recall(question, self.versions.current(question)) {
-            match invoke::call(engine, record, handle, arg) {
-                Err(fault) if record.is_stale(fault) => {}
-                called => return called,
+        let Some(handle) = record.memo.recall(question, self.versions.current(question)) else {
+            return self.call_found(engine, record, question, arg, Handle(0));
+        };
+        match invoke::call(engine, record, handle, arg) {
+            Err(fault) if record.is_stale(fault) => {
+                self.call_found(engine, record, question, arg, handle)
             }
+            called => called,
         }
-        self.call_found(engine, record, question, arg)
     }
 
-    /// Looks the callback up and calls it, until one is called or none is found that was not found
-    /// before: a call that met a replacement is the new one's.
+    /// Looks the callback up and calls it, until one is called or none is found but the one that was found
+    /// `gone`: a call that met a replacement is the new one's.
     #[cold]
     #[inline(never)]
     fn call_found(
@@ -117,8 +121,8 @@ impl Keys {
         record: &Record,
         question: Question,
         arg: *mut c_void,
+        mut gone: Handle,
     ) -> Result<isize, Fault> {
-        let mut gone = Handle(0);
         while let Some(handle) = self.look_up(engine, record, question)
             && handle != gone
         {
@@ -175,18 +179,15 @@ impl Keys {
                 Some(events)
             })
         };
-        let handles = removed.into_iter().flatten();
-        Ok(handles.filter(|(_, handle)| engine.release(record, *handle).is_ok()).count())
+        let handles = removed.unwrap_or_default().into_iter().map(|(_, handle)| handle).collect();
+        Ok(Batch { handles }.release(engine, record))
     }
 
     /// Detaches everything of a scope that is closing.
     pub(crate) fn detach_scope(&self, engine: &Engine, record: &Record, scope: Handle) {
-        self.table.take_scope(engine, record, scope, |bucket| {
-            // Out of the table already, but not counted: nobody else changes a closing scope's.
-            for (key, events) in bucket {
-                self.count_all(scope, key, &events);
-                events.into_iter().for_each(|(_, handle)| release(engine, record, handle));
-            }
+        self.table.take_scope(engine, record, scope, |key, events, batch| {
+            self.count_all(scope, *key, &events);
+            batch.handles.extend(events.into_iter().map(|(_, handle)| handle));
         });
     }
 

@@ -14,10 +14,11 @@ use crate::engine::{Engine, Handle, Record, Section};
 use crate::error::Error;
 use dashmap::{DashMap, SharedValue};
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 const BUCKETS: u64 = 16;
 const SHARDS: usize = 64;
@@ -27,7 +28,7 @@ type BucketName = (Handle, u64);
 
 /// Entries by scope and `K`.
 pub(crate) struct Table<K, V> {
-    map: LazyLock<Map<K, V>>,
+    map: OnceLock<Map<K, V>>,
 }
 
 struct Map<K, V> {
@@ -45,18 +46,22 @@ pub(crate) enum Mode {
 
 impl<K: Eq + Hash, V> Table<K, V> {
     pub(crate) const fn new() -> Self {
-        Self {
-            map: LazyLock::new(|| {
-                let hasher = RandomState::default();
-                let buckets = DashMap::with_hasher_and_shard_amount(hasher.clone(), SHARDS);
-                Map { hasher, buckets }
-            }),
-        }
+        Self { map: OnceLock::new() }
     }
 
-    fn bucket_name<Q: Hash + ?Sized>(&self, scope: Handle, key: &Q) -> BucketName {
-        // The lowest bits and the seven highest choose places inside a table.
-        (scope, self.map.hasher.hash_one(key) >> 48 & (BUCKETS - 1))
+    /// The map, made at its first use.
+    fn map(&self) -> Result<&Map<K, V>, Error> {
+        if let Some(map) = self.map.get() {
+            return Ok(map);
+        }
+        // DashMap's constructor aborts where there is no memory: so look whether there is.
+        const SHARD: usize = 256;
+        Vec::<u8>::new().try_reserve_exact(SHARDS * SHARD).map_err(|_| Error::NoMemory)?;
+        Ok(self.map.get_or_init(|| {
+            let hasher = RandomState::default();
+            let buckets = DashMap::with_hasher_and_shard_amount(hasher.clone(), SHARDS);
+            Map { hasher, buckets }
+        }))
     }
 
     /// Looks into the bucket of `key`; None if there is none.
@@ -71,7 +76,8 @@ impl<K: Eq + Hash, V> Table<K, V> {
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let bucket = self.map.buckets.get(&self.bucket_name(scope, key))?;
+        let map = self.map.get()?;
+        let bucket = map.buckets.get(&map.bucket_name(scope, key))?;
         look(&bucket)
     }
 
@@ -87,7 +93,8 @@ impl<K: Eq + Hash, V> Table<K, V> {
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let mut bucket = self.map.buckets.get_mut(&self.bucket_name(scope, key))?;
+        let map = self.map.get()?;
+        let mut bucket = map.buckets.get_mut(&map.bucket_name(scope, key))?;
         change(&mut bucket)
     }
 
@@ -105,8 +112,8 @@ impl<K: Eq + Hash, V> Table<K, V> {
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let name = self.bucket_name(scope, key);
-        let map = &*self.map;
+        let map = self.map()?;
+        let name = map.bucket_name(scope, key);
         let hash = map.hasher.hash_one(name);
         let mut shard = map.buckets.shards()[map.buckets.determine_map(&name)].write();
         let found = match shard.find(hash, |(other, _)| *other == name) {
@@ -130,22 +137,80 @@ impl<K: Eq + Hash, V> Table<K, V> {
         insert(bucket)
     }
 
-    /// Takes everything of a scope out, a bucket at a time.
+    /// Takes entries of a scope out until there are none, some at a time: `take` moves what an entry has
+    /// into the batch, under the lock; it is released without.
     fn take_scope(
         &self,
         engine: &Engine,
         record: &Record,
         scope: Handle,
-        mut taken: impl FnMut(Bucket<K, V>),
+        take: impl Fn(&K, V, &mut Batch),
     ) {
-        for bucket in 0..BUCKETS {
-            let removed = {
-                let _section = engine.section(record);
-                self.map.buckets.remove(&(scope, bucket))
-            };
-            if let Some((_, bucket)) = removed {
-                taken(bucket);
+        let Some(map) = self.map.get() else { return };
+        for bucket in (0..BUCKETS).map(|bucket| (scope, bucket)) {
+            loop {
+                let mut batch = Batch::default();
+                let is_done = {
+                    let _section = engine.section(record);
+                    let Some(mut entries) = map.buckets.get_mut(&bucket) else { break };
+                    let mut taken = entries.extract_if(|_, _| true);
+                    while batch.handles.len() < Batch::FULL
+                        && let Some((key, value)) = taken.next()
+                    {
+                        take(&key, value, &mut batch);
+                    }
+                    drop(taken);
+                    entries.is_empty()
+                };
+                batch.release(engine, record);
+                if is_done {
+                    let _section = engine.section(record);
+                    map.buckets.remove_if(&bucket, |_, entries| entries.is_empty());
+                    break;
+                }
             }
+        }
+    }
+}
+
+impl<K, V> Map<K, V> {
+    fn bucket_name<Q: Hash + ?Sized>(&self, scope: Handle, key: &Q) -> BucketName {
+        // The lowest bits and the seven highest choose places inside a table.
+        (scope, self.hasher.hash_one(key) >> 48 & (BUCKETS - 1))
+    }
+}
+
+/// References that entries owned, on their way to be released: all of them, once.
+#[derive(Default)]
+struct Batch {
+    handles: SmallVec<[Handle; Batch::FULL]>,
+}
+
+impl Batch {
+    /// Enough for a while. One more entry's may follow: then it grows.
+    const FULL: usize = 32;
+
+    /// Releases them; how many callbacks had not ended. Destroy functions may run.
+    fn release(self, engine: &Engine, record: &Record) -> usize {
+        let mut rest = Rest { engine, handles: self.handles };
+        let mut alive = 0;
+        while let Some(handle) = rest.handles.pop() {
+            alive += usize::from(engine.release(record, handle).is_ok());
+        }
+        alive
+    }
+}
+
+/// What is left if an unwind out of a destroy function passes through.
+struct Rest<'a> {
+    engine: &'a Engine,
+    handles: SmallVec<[Handle; Batch::FULL]>,
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        for handle in self.handles.drain(..) {
+            self.engine.release_later(handle);
         }
     }
 }

@@ -48,7 +48,9 @@ impl Names {
         record: &Record,
         (scope, name): (Handle, &str),
     ) -> Result<Handle, Error> {
-        engine.check_scope(scope)?;
+        if !engine.is_open(scope)? {
+            return Err(Error::NotFound);
+        }
         let section = engine.section(record);
         let found = self.0.look(&section, scope, name, |bucket| bucket.get(name).copied());
         found.filter(|handle| engine.is_live(*handle)).ok_or(Error::NotFound)
@@ -73,9 +75,7 @@ impl Names {
 
     /// Takes all names of a scope that is closing away.
     pub(crate) fn unbind_all(&self, engine: &Engine, record: &Record, scope: Handle) {
-        self.0.take_scope(engine, record, scope, |bucket| {
-            bucket.into_values().for_each(|handle| release(engine, record, handle));
-        });
+        self.0.take_scope(engine, record, scope, |_, handle, batch| batch.handles.push(handle));
     }
 }
 
