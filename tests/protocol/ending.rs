@@ -66,21 +66,25 @@ impl Thread {
 
     /// Without the short cut: the beginning of a wait, also if somebody else has revoked.
     pub(crate) async fn revoke(&self, h: Handle) {
+        let revoke = async {
+            self.revoke_word(h).await;
+            self.quiesce(h, None).await;
+        };
+        self.step("revoke", h, revoke).await;
+    }
+
+    pub(crate) async fn revoke_word(&self, h: Handle) {
         let attempt = || async {
             let word = self.load(word_of(h)).await;
             let live = word::is(word, h, word::LIVE);
             (!live || self.cas(word_of(h), word, word::new(h, word::REVOKED)).await.is_ok())
                 .then_some(())
         };
-        let revoke = async {
-            self.port.repeat(attempt).await;
-            self.quiesce(h, None).await;
-        };
-        self.step("revoke", h, revoke).await;
+        self.port.repeat(attempt).await;
     }
 
     /// The word is revoked: finalizes, unless somebody inside will come by later and do it.
-    async fn quiesce(&self, h: Handle, early_mark: Option<Val>) {
+    pub(crate) async fn quiesce(&self, h: Handle, early_mark: Option<Val>) {
         let quiesce = async {
             if self.is(OwnCellsFirst) && self.inside(h, [self.record]).await {
                 return;
@@ -136,7 +140,7 @@ impl Thread {
     }
 
     /// The others are outside; this thread may be inside, and holds may be out.
-    async fn finalize_unless_kept(&self, h: Handle, held_early: bool) {
+    pub(crate) async fn finalize_unless_kept(&self, h: Handle, held_early: bool) {
         if !self.is(OwnCellsIgnored) && self.inside(h, [self.record]).await {
             return;
         }
@@ -146,7 +150,7 @@ impl Thread {
         }
     }
 
-    async fn is_held(&self, h: Handle) -> bool {
+    pub(crate) async fn is_held(&self, h: Handle) -> bool {
         self.test(holds_of(h), |holds| holds != 0).await
     }
 

@@ -2,8 +2,8 @@
 //! x86 and with membarrier as it is.
 //!
 //! This is a model, written beside the library and not of its code: change both together. The
-//! hardware is `machine.rs`; the protocol is `calls.rs`, `ending.rs`, `references.rs` and
-//! `waiting.rs`; its promises are `ghost.rs`; who does what at once is `scenarios.rs`; what must
+//! hardware is `machine.rs`; the protocol is `calls.rs`, `ending.rs`, `closing.rs`, `references.rs`
+//! and `waiting.rs`; its promises are `ghost.rs`; who does what at once is `scenarios.rs`; what must
 //! not be left out is `mutations.rs`; the search is `program.rs` and `explore.rs`.
 //!
 //!     cargo test --test protocol -- --nocapture --test-threads=1
@@ -12,6 +12,7 @@
 //! what it did and saw. `[store buffer]` is a store that reaches memory.
 
 mod calls;
+mod closing;
 mod ending;
 mod explore;
 mod ghost;
@@ -77,22 +78,25 @@ groups! {
     a_record_is_recycled 'I'
     waiting_and_deadlocks 'J'
     a_refused_barrier 'L'
+    ending_many_at_once 'M'
 }
 
 #[test]
 fn every_mutation_is_caught() {
     for &(mutation, place, by, what) in MUTATIONS {
-        let scenario =
-            SCENARIOS.iter().find(|scenario| scenario.0 == by).expect("a scenario of that name");
-        for fallback in [false, true].into_iter().filter(|&fallback| place.applies(fallback)) {
-            let Report { states, violation, .. } = run(scenario, fallback, Some(mutation));
-            let title = format!("{mutation:?} ({what}), {}", variant(fallback));
-            let violation = violation.unwrap_or_else(|| panic!("{title}: not caught by {by}"));
-            println!(
-                "{title}: {by}, {} steps, {states} states: {}",
-                violation.trace.len(),
-                violation.what
-            );
+        for by in by.split(' ') {
+            let scenario = SCENARIOS.iter().find(|scenario| scenario.0 == by);
+            let scenario = scenario.expect("a scenario of that name");
+            for fallback in [false, true].into_iter().filter(|&fallback| place.applies(fallback)) {
+                let Report { states, violation, .. } = run(scenario, fallback, Some(mutation));
+                let title = format!("{mutation:?} ({what}), {}", variant(fallback));
+                let violation = violation.unwrap_or_else(|| panic!("{title}: not caught by {by}"));
+                println!(
+                    "{title}: {by}, {} steps, {states} states: {}",
+                    violation.trace.len(),
+                    violation.what
+                );
+            }
         }
     }
 }

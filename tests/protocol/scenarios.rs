@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use crate::closing::SET;
 use crate::machine::{Kind, Loc, Machine, State, THREADS};
 use crate::mutations::Mutation;
 use crate::program::{Pack, Program, Running};
@@ -14,7 +15,7 @@ use crate::waiting::Outcome;
 
 /// Name, what is at stake, the threads. `T@0` has record 0, which others may have, too. Before the
 /// threads: `a:MANY` or `a:0` for a mark at the start, `refused` for a heavy barrier that fails,
-/// `~a` for what destroy does. A verb with `?` is done only if the last hold, retain or hearing
+/// `~a` for what destroy does. `close` ends a and b at once. A verb with `?` is done only if the last hold, retain or hearing
 /// went well.
 pub(crate) struct Scenario(pub(crate) &'static str, pub(crate) &'static str, &'static str);
 
@@ -142,6 +143,45 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
          | R: unregister a, register a', unregister a' | D: drain"),
     Scenario("L5", "a refused barrier, nobody but the waiter to drain",
         "refused | T: call a | R: wait a"),
+    Scenario("L6", "a refused barrier, ending many",
+        "refused | T: call a | R: close | D: drain"),
+    Scenario("M1", "a caller of each", "T: call a | U: call b | R: close"),
+    Scenario("M2", "one caller of both", "T: call a, call b, call a | R: close"),
+    Scenario("M3", "a nested call of both",
+        "T: enter a, enter b, run b, leave b, run a, leave a | R: close"),
+    Scenario("M4", "two callers of the last one", "b:0 | T: call b | U: call b | R: close"),
+    Scenario("M5", "a biased caller of one, who then calls the other",
+        "T: lean a, call a, call b | R: close"),
+    Scenario("M6", "a biased caller of each", "T: lean a, call a | U: lean b, call b | R: close"),
+    Scenario("M7", "a biased caller and another one of the last one",
+        "T: lean b, call b | U: call b | R: close"),
+    Scenario("M8", "two close, a caller of both", "T: call a, call b | Q: close | R: close"),
+    Scenario("M9", "two close, a biased caller", "T: lean b, call b | Q: close | R: close"),
+    Scenario("M10", "one is unregistered meanwhile", "T: call a | Q: unregister a | R: close"),
+    Scenario("M11", "one is unregistered meanwhile, a biased caller",
+        "T: lean a, call a | Q: unregister a | R: close"),
+    Scenario("M12", "one is unregistered meanwhile, two callers",
+        "a:0 | T: call a | U: call a | Q: unregister a | R: close"),
+    Scenario("M13", "one is unregistered and its slot reused meanwhile",
+        "T: call a, call a' | U: given a', accepted a', unregister a' \
+         | Q: unregister a, register a' | R: close"),
+    Scenario("M14", "a hold that another thread lets go",
+        "T: hold b, tell | U: hear, unhold? b | R: close"),
+    Scenario("M15", "a hold let go inside a call of the other one",
+        "T: enter a, hold b, unhold? b, leave a | R: close"),
+    Scenario("M16", "a close inside a nested call, another caller",
+        "T: enter b, enter a, close, run a, leave a, run b, leave b | U: call b"),
+    Scenario("M17", "a close inside a biased call, another caller",
+        "T: lean a, enter a, close, run a, leave a | U: call b, call a"),
+    Scenario("M18", "two close inside the calls of each other",
+        "T: enter a, close, run a, leave a | U: enter b, close, run b, leave b"),
+    Scenario("M19", "a destroy function that calls the other one",
+        "~a: call b | T: call a, call b | R: close"),
+    Scenario("M20", "no call begins once close has returned",
+        "T: call a, call b | R: close, tell, refused b | U: hear, refused a, refused b"),
+    Scenario("M21", "a wait for one meanwhile", "T: call b | Q: wait b | R: close"),
+    Scenario("M22", "a biased thread ends, its record goes on with the other one",
+        "T@0: take, lean a, call a, give | T'@0: take, call b, give | R: close"),
 ];
 
 type Verb = (&'static str, Handle);
@@ -222,6 +262,7 @@ async fn act(t: &Thread, script: &[Verb], mut now: Progress) -> Option<Progress>
         "release" => t.release(h).await,
         "unregister" => t.unregister(h).await,
         "revoke" => t.revoke(h).await,
+        "close" => t.close().await,
         "register" => t.register(h, given(h)).await,
         "given" => t.until(given(h), 1).await,
         "tell" => t.store(given(h), 1 + u8::from(now.ok)).await,
@@ -273,9 +314,7 @@ impl Setting {
                 }
                 (name, script) => {
                     let script = verbs(script);
-                    setting
-                        .ends
-                        .extend(script.iter().filter(|(verb, _)| ends(verb)).map(|&(_, h)| h));
+                    setting.ends.extend(script.iter().flat_map(ended));
                     if let Some(whose) = name.strip_prefix('~') {
                         rules.destroy =
                             Some((handle(whose), Box::new(move |t| run(t, script.clone()))));
@@ -315,7 +354,11 @@ impl Setting {
     }
 }
 
-fn ends(verb: &str) -> bool {
-    ["unregister", "revoke", "release", "wait", "try", "cycle", "stuck"]
-        .contains(&verb.trim_end_matches('?'))
+/// What must have been destroyed if a script says this.
+fn ended(&(verb, h): &Verb) -> Vec<Handle> {
+    match verb.trim_end_matches('?') {
+        "close" => SET.into(),
+        "unregister" | "revoke" | "release" | "wait" | "try" | "cycle" | "stuck" => vec![h],
+        _ => Vec::new(),
+    }
 }
