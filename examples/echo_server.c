@@ -3,17 +3,23 @@
  *   cc echo_server.c $(pkg-config --cflags --libs callbridge) -pthread
  *
  * A connection has two callbacks on one struct:
- *   data    the event loop calls it when the socket is ready; epoll carries its HANDLE, not a pointer
+ *   data    the event loop calls it when the socket is ready
  *   closed  called once, when the last data call is over
  *
- * Who owns what:
- *   struct conn  belongs to `closed`: its destroy, conn_free, frees it and closes the socket
- *   closed       has two references: accept_one's while it sets up, and one that belongs to `data`,
- *                released in the destroy of data, data_ended; conn lives until both are let go
- *   data         has one reference that nobody guards: whoever finds the connection over calls
- *                cbr_unregister, and of several at once the library tells exactly one CBR_OK
- *   epoll and the reaper keep plain handles, which own nothing and never dangle: an event that
- *   epoll_wait delivered just before the reaper ended the connection gets CBR_ERR_STALE
+ * There are two ways to find them again, the second one with -k:
+ *                    by handle                     by key
+ *   kept             in struct conn                by the library, for (fd, DATA) and (fd, CLOSED)
+ *   epoll carries    data's handle, no pointer     the file descriptor
+ *   owner of data    nobody: cbr_unregister ends   the key: cbr_key_detach ends it
+ *                    it for everybody
+ *   owner of closed  data                          the key: cbr_key_detach_all, when data has ended
+ *   a late event     CBR_ERR_STALE                 CBR_ERR_NOT_FOUND, or the next connection with that
+ *                                                  descriptor, which finds nothing to read
+ *
+ * Whoever finds the connection over ends data; of several at once the library tells exactly one CBR_OK.
+ * data's destroy, data_ended, calls closed and lets go of it; the destroy of closed, conn_free, frees
+ * struct conn and closes the socket. So a descriptor is not used again before its keys are gone.
+ * All of it belongs to one scope. Closing that at the end proves that nothing of it runs any more.
  *
  * Threads: main accepts and takes signals, LOOPS event loops, one reaper. SIGTERM ends it cleanly.
  * On stdout: port=N first, at the end one name=value a line. Exit 0 only if the counts agree. */
@@ -30,12 +36,14 @@
 #include <sys/timerfd.h>
 
 enum { LOOPS = 2, BATCH = 128 };
+enum { DATA, CLOSED };     /* the events of a key */
+enum { WAKE_UP = 0 };      /* no handle; and no connection's fd, as main has opened others before */
 static const int64_t sweep_ns = 200 * 1000; /* far below any idle limit: the reaper shall meet live traffic */
 
 struct conn {
   int fd, epoll;
   uint32_t armed;            /* what epoll waits for: EPOLLIN, or EPOLLOUT while an echo is stuck */
-  cbr_handle data, closed;
+  cbr_handle data, closed;   /* by handle; by key the struct needs none */
   _Atomic int64_t active_ns; /* written by data, read by the reaper */
   _Atomic bool inside;       /* a data call runs; only to prove that destroy waits for it */
   size_t have, whole, sent;  /* bytes in `in`; of these, in complete messages; of these, echoed */
@@ -48,6 +56,8 @@ struct loop {
 };
 
 static struct loop loops[LOOPS];
+static cbr_scope connections;
+static bool by_key;
 static int64_t idle_limit_ns = 20 * 1000000;
 
 /* Ends the program with the library's words. For calls that can fail only by a mistake of ours. */
@@ -59,7 +69,16 @@ static void must(cbr_status status, const char *what) {
   abort();
 }
 
+/* What is looked for has ended: a stale handle, or a key without a callback. */
+static bool is_gone(cbr_status status) { return status == CBR_ERR_STALE || status == CBR_ERR_NOT_FOUND; }
+
 /* ---- the connection -------------------------------------------------------------------------- */
+
+static uint64_t tag_of(const struct conn *c) { return by_key ? (uint64_t)c->fd : c->data; }
+
+static cbr_status call_data(uint64_t tag, int64_t *now) {
+  return by_key ? cbr_key_call(connections, tag, DATA, now, NULL) : cbr_call(tag, now, NULL);
+}
 
 /* destroy of `closed`: the last reference is gone, so nobody can reach c any more. */
 static void conn_free(void *user_data) {
@@ -81,18 +100,28 @@ static intptr_t on_closed(void *user_data, void *arg) {
 /* destroy of `data`: runs exactly once, on whichever thread ends the last data call. */
 static void data_ended(void *user_data) {
   const struct conn *c = user_data;
-  cbr_handle closed = c->closed; /* the release may free c */
   if (atomic_load(&c->inside)) count(&n.early, 1);
-  must(cbr_call(closed, NULL, NULL), "closed");
+  if (by_key) {
+    uintptr_t fd = (uintptr_t)c->fd;
+    size_t detached;
+    must(cbr_key_call(connections, fd, CLOSED, NULL, NULL), "closed");
+    must(cbr_key_detach_all(connections, fd, &detached), "detach all"); /* may free c, and then fd */
+    count(&n.detached, detached);
+  } else {
+    cbr_handle closed = c->closed;
+    must(cbr_call(closed, NULL, NULL), "closed");
+    must(cbr_release(closed), "release of data's reference"); /* may free c */
+  }
   count(&n.calls, 1);
-  must(cbr_release(closed), "release of data's reference");
 }
 
-/* Ends a connection for everybody. Of two that try at once, one gets CBR_OK and counts it. */
-static bool conn_end(cbr_handle data, counter *reason) {
-  cbr_status status = cbr_unregister(data);
-  if (status == CBR_ERR_STALE) return false;
-  must(status, "unregister");
+/* Ends a connection. Of two that try at once, one gets CBR_OK and counts it. From inside data alone:
+ * elsewhere c could be gone, and its descriptor another connection's. */
+static bool conn_end(const struct conn *c, counter *reason) {
+  cbr_status status =
+      by_key ? cbr_key_detach(connections, (uintptr_t)c->fd, DATA) : cbr_unregister(c->data);
+  if (is_gone(status)) return false;
+  must(status, "end of data");
   count(reason, 1);
   return true;
 }
@@ -127,7 +156,7 @@ static bool send_echo(struct conn *c) {
   /* While an echo is stuck nothing more is read: a slow peer slows itself down. */
   uint32_t wanted = c->whole ? EPOLLOUT : EPOLLIN;
   if (wanted != c->armed) {
-    struct epoll_event event = {.events = wanted, .data.u64 = c->data};
+    struct epoll_event event = {.events = wanted, .data.u64 = tag_of(c)};
     if (epoll_ctl(c->epoll, EPOLL_CTL_MOD, c->fd, &event)) die("epoll_ctl");
     c->armed = wanted;
   }
@@ -155,7 +184,7 @@ static intptr_t on_data(void *user_data, void *arg) {
   atomic_store(&c->inside, true);
   atomic_store_explicit(&c->active_ns, *now, memory_order_relaxed);
   counter *over = echo(c);
-  if (over) conn_end(c->data, over); /* from inside itself: returns at once, data_ended runs when we return */
+  if (over) conn_end(c, over); /* from inside itself: returns at once, data_ended runs when we return */
   atomic_store(&c->inside, false);
   return 0;
 }
@@ -179,23 +208,24 @@ static void push(cbr_handle **list, size_t *len, size_t *cap, cbr_handle handle)
   (*list)[(*len)++] = handle;
 }
 
-/* Looks at one connection; true: it is over, forget the handle. */
+/* Looks at one connection; true: it is over, forget the handle. The handle owns nothing, and tells two
+ * connections with the same descriptor apart. */
 static bool reap(cbr_handle data, int64_t now, bool stopping) {
   cbr_pin pin;
   cbr_status status = cbr_enter(data, CBR_SIG_DEFAULT, &pin);
-  if (status == CBR_ERR_STALE) { /* ended by its peer since */
+  if (is_gone(status)) { /* ended by its peer since */
     count(&n.swept, 1);
     return true;
   }
   must(status, "enter");
   struct conn *c = pin.user_data; /* cannot be freed before the leave, must not be touched after it */
   bool idle = now - atomic_load_explicit(&c->active_ns, memory_order_relaxed) > idle_limit_ns;
-  must(cbr_leave(&pin), "leave");
-  if (!idle && !stopping) return false;
+  bool over = idle || stopping;
   /* A loop may be in the middle of data, or have an event of it in its batch: the call that runs
    * finishes with live data, the one that has not begun is refused. Neither needs our attention. */
-  if (!conn_end(data, stopping ? &n.by_shutdown : &n.by_reaper)) count(&n.swept, 1);
-  return true;
+  if (over && !conn_end(c, stopping ? &n.by_shutdown : &n.by_reaper)) count(&n.swept, 1);
+  must(cbr_leave(&pin), "leave"); /* data_ended runs here, or when the loop's call returns */
+  return over;
 }
 
 static void *run_reaper(void *arg) {
@@ -229,13 +259,13 @@ static void *run_loop(void *arg) {
     if (ready < 0 && errno != EINTR) die("epoll_wait");
     int64_t began = now_ns();
     for (int i = 0; i < ready; i++) {
-      cbr_handle data = batch[i].data.u64;
-      if (data == CBR_HANDLE_NONE) { /* our own wake-up: no connection has this number */
+      uint64_t tag = batch[i].data.u64;
+      if (tag == WAKE_UP) {
         stop = true;
         continue;
       }
-      cbr_status status = cbr_call(data, &began, NULL);
-      if (status == CBR_ERR_STALE) {
+      cbr_status status = call_data(tag, &began);
+      if (is_gone(status)) {
         /* The reaper was faster; a pointer here would be a use after free. The event may come again
          * until conn_free has closed the socket. */
         count(&n.refused, 1);
@@ -249,7 +279,23 @@ static void *run_loop(void *arg) {
   return NULL;
 }
 
-static void accept_one(int fd, const struct loop *loop) {
+/* Registers a callback of the scope; the one reference is the caller's. */
+static cbr_handle add(const char *name, cbr_fn fn, struct conn *c, cbr_destroy_fn destroy) {
+  cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;
+  cbr_handle handle;
+  options.fn = (cbr_any_fn)fn;
+  options.user_data = c;
+  options.destroy = destroy;
+  options.name = name;
+  options.scope = connections;
+  must(cbr_register_with(&options, &handle), name);
+  return handle;
+}
+
+static void accept_one(int fd) {
+  /* A descriptor has its loop, so that whoever gets it next is called by the same thread: by key, an
+   * event that is late may be taken for the next connection's, but never runs beside another one. */
+  const struct loop *loop = &loops[fd % LOOPS];
   struct conn *c = calloc(1, sizeof *c);
   if (!c) die("calloc");
   c->fd = fd;
@@ -257,26 +303,35 @@ static void accept_one(int fd, const struct loop *loop) {
   c->armed = EPOLLIN;
   atomic_init(&c->active_ns, now_ns());
   set_nodelay(fd);
-  must(cbr_register(on_closed, c, conn_free, &c->closed), "register closed"); /* our reference: c is ours */
-  must(cbr_retain(c->closed), "retain for data");
-  must(cbr_register(on_data, c, data_ended, &c->data), "register data");
+  cbr_handle closed = add("closed", on_closed, c, conn_free); /* our reference: c is ours */
+  cbr_handle data = add("data", on_data, c, data_ended);
   count(&n.accepted, 1);
+  if ((uint64_t)fd > total(&n.highest_fd)) atomic_store(&n.highest_fd, (uint64_t)fd);
+
+  if (by_key) {
+    must(cbr_key_attach(connections, (uintptr_t)fd, CLOSED, closed, CBR_BIND_ONCE), "attach closed");
+    /* Before data can be found, as data may have epoll wait for something else. An event that comes in
+     * between finds no key, and comes again. */
+    watch(loop->epoll, fd, (uint64_t)fd);
+    must(cbr_key_attach(connections, (uintptr_t)fd, DATA, data, CBR_BIND_ONCE), "attach data");
+    must(cbr_release(data), "release of data"); /* the keys have references of their own */
+  } else {
+    c->data = data;
+    c->closed = closed;
+    must(cbr_retain(closed), "retain for data");
+    watch(loop->epoll, fd, data); /* from here on the loop may end the connection */
+  }
+  must(cbr_release(closed), "release of accept_one's reference"); /* and c is not ours any more */
 
   pthread_mutex_lock(&reaper.lock);
-  push(&reaper.fresh, &reaper.len, &reaper.cap, c->data);
+  push(&reaper.fresh, &reaper.len, &reaper.cap, data);
   pthread_mutex_unlock(&reaper.lock);
-  /* From here on the reaper, and from the next line on a loop, may end the connection while we
-   * still use c: the reference of accept_one keeps it until we are done. */
-  struct epoll_event event = {.events = EPOLLIN, .data.u64 = c->data};
-  if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event)) die("epoll_ctl");
-  must(cbr_release(c->closed), "release of accept_one's reference");
 }
 
 static void accept_all(int listener) {
-  static size_t next;
   int fd;
   while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0 || errno == ECONNABORTED)
-    if (fd >= 0) accept_one(fd, &loops[next++ % LOOPS]);
+    if (fd >= 0) accept_one(fd);
   if (errno != EAGAIN && errno != EINTR) die("accept");
 }
 
@@ -310,11 +365,12 @@ static void serve(int listener, int signals, bool progress) {
 int main(int argc, char **argv) {
   int64_t port = 0;
   bool progress = false;
-  for (int option; (option = getopt(argc, argv, "p:i:v")) != -1;) {
+  for (int option; (option = getopt(argc, argv, "p:i:kv")) != -1;) {
     if (option == 'p') port = parse_number(optarg, 0, 65535);
     else if (option == 'i') idle_limit_ns = parse_number(optarg, 1, 3600 * 1000) * 1000000;
+    else if (option == 'k') by_key = true;
     else if (option == 'v') progress = true;
-    else return fprintf(stderr, "usage: echo_server [-p PORT] [-i IDLE_MS] [-v]\n"), 2;
+    else return fprintf(stderr, "usage: echo_server [-p PORT] [-i IDLE_MS] [-k] [-v]\n"), 2;
   }
   sigset_t set;
   sigemptyset(&set);
@@ -322,11 +378,12 @@ int main(int argc, char **argv) {
   sigaddset(&set, SIGINT);
   pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread starts, so that all inherit it */
   int signals = signalfd(-1, &set, SFD_CLOEXEC);
+  must(cbr_scope_open("connections", &connections), "open the scope");
 
   for (size_t i = 0; i < LOOPS; i++) {
     loops[i].epoll = epoll_create1(EPOLL_CLOEXEC);
     loops[i].stop = eventfd(0, EFD_CLOEXEC);
-    watch(loops[i].epoll, loops[i].stop, CBR_HANDLE_NONE);
+    watch(loops[i].epoll, loops[i].stop, WAKE_UP);
     if (pthread_create(&loops[i].thread, NULL, run_loop, &loops[i])) die("pthread_create");
   }
   pthread_t reaper_thread;
@@ -340,13 +397,19 @@ int main(int argc, char **argv) {
   serve(listener, signals, progress);
   close(listener);
 
-  /* The reaper goes first: it ends what is left, while the loops may still be inside. After both
-   * loops have returned no call is in flight, so every destroy has run. */
+  /* The reaper goes first: it ends what is left, while the loops may still be inside. The scope waits
+   * for them and their destroy functions, and then has nothing left to wait for, though the loops still
+   * run: what they may have in their batches is refused. */
   pthread_mutex_lock(&reaper.lock);
   reaper.stop = true;
   pthread_cond_signal(&reaper.wake);
   pthread_mutex_unlock(&reaper.lock);
   pthread_join(reaper_thread, NULL);
+  size_t running = 0;
+  must(cbr_scope_drain(connections, -1), "drain the scope");
+  cbr_status closed = cbr_scope_close(connections, 0, &running);
+  count(&n.running, running); /* then the report fails */
+  if (!running) must(closed, "close the scope");
   for (size_t i = 0; i < LOOPS; i++) {
     if (eventfd_write(loops[i].stop, 1)) die("eventfd_write");
     pthread_join(loops[i].thread, NULL);
@@ -355,5 +418,5 @@ int main(int argc, char **argv) {
   }
   free(reaper.fresh);
   close(signals);
-  return report() ? 0 : 1;
+  return report(by_key) ? 0 : 1;
 }

@@ -5,20 +5,23 @@
 #include "echo_common.h"
 
 #define ECHO_COUNTERS(_) \
-  _(accepted)     /* connections that were set up */                                 \
-  _(destroyed)    /* connections that were freed */                                  \
-  _(calls)        /* cbr_call returned CBR_OK */                                     \
-  _(entered)      /* callbacks that ran */                                           \
-  _(refused)      /* cbr_call returned CBR_ERR_STALE: an event that came too late */ \
-  _(swept)        /* handles that the reaper found stale */                          \
-  _(early)        /* connections whose destroy ran during a data call: never */         \
-  _(by_peer)      /* connections ended because the peer went away */                 \
-  _(by_reaper)    /* because they were idle */                                       \
-  _(by_shutdown)  /* by SIGTERM */                                                   \
-  _(by_error)     /* because the peer did not keep to the protocol */                \
-  _(unfinished)   /* connections that ended in the middle of a message */            \
-  _(messages)     /* complete messages that came in */                               \
-  _(bytes)        /* bytes sent back */                                              \
+  _(accepted)     /* connections that were set up */                                \
+  _(highest_fd)   /* the highest file descriptor of a connection */                 \
+  _(destroyed)    /* connections that were freed */                                 \
+  _(running)      /* callbacks that still ran when the scope was closed: never */   \
+  _(detached)     /* keys that cbr_key_detach_all found, one for each connection */ \
+  _(calls)        /* calls that returned CBR_OK */                                  \
+  _(entered)      /* callbacks that ran */                                          \
+  _(refused)      /* events whose callback was gone; by key: or not there yet */    \
+  _(swept)        /* handles that the reaper found stale */                         \
+  _(early)        /* connections whose destroy ran during a data call: never */     \
+  _(by_peer)      /* connections ended because the peer went away */                \
+  _(by_reaper)    /* because they were idle */                                      \
+  _(by_shutdown)  /* by SIGTERM */                                                  \
+  _(by_error)     /* because the peer did not keep to the protocol */               \
+  _(unfinished)   /* connections that ended in the middle of a message */           \
+  _(messages)     /* complete messages that came in */                              \
+  _(bytes)        /* bytes sent back */                                             \
   _(busy_ns)      /* time the loops spent in batches of events */
 
 static struct {
@@ -36,7 +39,7 @@ static inline void show_progress(double seconds) {
 }
 
 /* Prints every number; true if they agree. For the end, when no other thread counts. */
-static inline bool report(void) {
+static inline bool report(bool by_key) {
 #define ECHO_PRINT(name) print_number(#name, total(&n.name));
   ECHO_COUNTERS(ECHO_PRINT)
 #undef ECHO_PRINT
@@ -44,6 +47,9 @@ static inline bool report(void) {
   uint64_t ended = by_others + total(&n.by_reaper) + total(&n.by_shutdown);
   bool good = expect(total(&n.destroyed) == total(&n.accepted), "every connection is destroyed once",
                      total(&n.destroyed), total(&n.accepted));
+  good &= expect(total(&n.running) == 0, "nothing runs when the scope is closed", total(&n.running), 0);
+  uint64_t keys = by_key ? total(&n.accepted) : 0;
+  good &= expect(total(&n.detached) == keys, "every connection's keys are detached once", total(&n.detached), keys);
   good &= expect(total(&n.early) == 0, "no connection is destroyed during a call", total(&n.early), 0);
   good &= expect(ended == total(&n.accepted), "every connection is ended by one", ended, total(&n.accepted));
   good &= expect(total(&n.calls) == total(&n.entered), "what a call reports is what has run",
