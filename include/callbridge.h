@@ -281,8 +281,9 @@ typedef void *(*cbr_thread_attach_fn)(void *user_data);
 
 /**
  * cbr_thread_detach_fn runs at the end of a thread that the attach function of its scope has run on,
- * with the token; not for a scope that is closing or closed. As long as it runs, its scope does not
- * close.
+ * with the token; not for a scope that is closing or closed, and not for the main thread when the
+ * process exits. As long as it runs, its scope does not close. What it calls may attach the thread
+ * again; after four rounds of that the rest stays attached.
  */
 typedef void (*cbr_thread_detach_fn)(void *user_data, void *token);
 
@@ -670,11 +671,12 @@ cbr_status cbr_scope_open(const char *name, cbr_scope *out_scope);
  * so that its shared object may be unloaded.
  * `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait. `out_running`: how many of its
  * callbacks have a destroy function that has not returned, and threads that detach; may be NULL.
- * Threads: any, several at once. From inside one of its callbacks, or of their destroy functions, or
- * while a thread inside one waits, directly or through others, for something that the caller is inside,
+ * Threads: any, several at once. From inside one of its callbacks, of their destroy functions, or of a
+ * destroy function that the close itself runs, or while a thread inside one waits, directly or through others, for something that the caller is inside,
  * it returns CBR_ERR_DEADLOCK at once; all the same everything is revoked. Until CBR_OK the scope stays
  * closing, and can be closed again to wait on. An exception or pthread_exit from a destroy function
- * passes through; then close again. A hold (cbr_hold) that nobody leaves is not seen as a deadlock.
+ * passes through; then close again (CBR_ERR_STALE if it was that of the thread hooks, the last one). A
+ * hold (cbr_hold) that nobody leaves is not seen as a deadlock.
  * Returns: CBR_OK: closed, and `scope` is stale from now on; CBR_ERR_TIMEOUT; CBR_ERR_DEADLOCK;
  * CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID for scope 0 or a timeout below -1: nothing has changed.
  */

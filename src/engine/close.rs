@@ -144,9 +144,10 @@ impl Engine {
 
     /// Unbinds the scope, and finalizes every callback of it that nobody is inside of.
     fn end_members(&self, record: &Record, scope: Handle, entry: &Scope, unbind: &impl Fn()) {
-        // Seen by whoever closes the scope at the same time, and by this thread itself, should a destroy
-        // function close it: it need not pass over what this pass comes to.
-        if record.stack().any(|frame| frame.handle() == scope) {
+        // A destroy function closes the scope again that this thread is passing over: the pass comes to
+        // what is left, and nesting would overflow the stack.
+        let passes = |frame: &Frame| frame.tag.get() == Tag::CLOSE && frame.handle() == scope;
+        if record.stack().any(passes) {
             return;
         }
         let here = 0;

@@ -1,7 +1,7 @@
 //! Keys: one callback a key, event and scope. A key is a number that the host has anyway: a connection's
 //! pointer or file descriptor.
 
-use super::{Batch, Mode, Table, release};
+use super::{Batch, Mode, Table, alive, release};
 use crate::engine::{Engine, Handle, Question, Record, Versions, invoke};
 use crate::error::{Error, Fault};
 use smallvec::SmallVec;
@@ -32,6 +32,7 @@ impl Keys {
     ) -> Result<(), Error> {
         let Question { scope, key, event } = question;
         engine.retain(handle)?;
+        // Forgets those whose callback has ended; are there others?
         let is_alive = |events: &mut Events| {
             events.retain(|(_, other)| engine.is_live(*other));
             !events.is_empty()
@@ -45,6 +46,9 @@ impl Keys {
                     }
                     Some((_, old)) => std::mem::replace(old, handle),
                     None => {
+                        if events.len() == events.capacity() {
+                            is_alive(events);
+                        }
                         events.try_reserve(1).map_err(|_| Error::NoMemory)?;
                         events.push((event, handle));
                         Handle(0)
@@ -71,8 +75,7 @@ impl Keys {
         if !engine.is_open(question.scope)? {
             return Err(Error::NotFound);
         }
-        let found = self.look_up(engine, record, question);
-        found.filter(|handle| engine.is_live(*handle)).ok_or(Error::NotFound)
+        alive(engine, || self.look_up(engine, record, question))
     }
 
     /// What the table has, alive or not.

@@ -215,6 +215,21 @@ impl Drop for Rest<'_> {
     }
 }
 
+/// What `look_up` finds, if it is alive. One that has ended may have been replaced just then: so look
+/// until it is found twice.
+fn alive(engine: &Engine, look_up: impl Fn() -> Option<Handle>) -> Result<Handle, Error> {
+    let mut gone = Handle(0);
+    while let Some(handle) = look_up()
+        && handle != gone
+    {
+        if engine.is_live(handle) {
+            return Ok(handle);
+        }
+        gone = handle;
+    }
+    Err(Error::NotFound)
+}
+
 /// Gives an entry's reference back; if the callback is gone, the reference is as well.
 fn release(engine: &Engine, record: &Record, handle: Handle) {
     let _ = engine.release(record, handle);

@@ -1,6 +1,6 @@
 //! Names: one callback a name and scope.
 
-use super::{Mode, Table, release};
+use super::{Mode, Table, alive, release};
 use crate::engine::{Engine, Handle, Record};
 use crate::error::Error;
 
@@ -51,9 +51,10 @@ impl Names {
         if !engine.is_open(scope)? {
             return Err(Error::NotFound);
         }
-        let section = engine.section(record);
-        let found = self.0.look(&section, scope, name, |bucket| bucket.get(name).copied());
-        found.filter(|handle| engine.is_live(*handle)).ok_or(Error::NotFound)
+        alive(engine, || {
+            let section = engine.section(record);
+            self.0.look(&section, scope, name, |bucket| bucket.get(name).copied())
+        })
     }
 
     /// Takes the name away.
