@@ -25,7 +25,7 @@ impl Engine {
     pub(crate) fn run_destroy(&self, record: &Record, slot: &Slot, handle: Handle) {
         // When the spare frames are in use as well, destroy runs without one: `is_inside`, deadlock
         // detection and `cbr_fail` do not see it.
-        let frame = record.push_cold_destroy(handle);
+        let frame = record.push_destroy(handle);
         let finalization = Finalization { engine: self, record, slot, handle, frame };
         // Relaxed: published with LIVE, which the compare-exchange has acquired.
         let destroy = slot.destroy.load(Relaxed);
@@ -70,8 +70,15 @@ impl Engine {
 }
 
 impl Record {
-    fn push_cold_destroy(&self, handle: Handle) -> Option<&Frame> {
-        let frame = self.push_cold(Tag::DESTROY).ok()?;
+    fn push_destroy(&self, handle: Handle) -> Option<&Frame> {
+        let frame = match self.next_frame() {
+            Some(frame) => {
+                frame.tag.set(Tag::DESTROY);
+                self.push(frame);
+                frame
+            }
+            None => self.push_cold(Tag::DESTROY).ok()?,
+        };
         // Relaxed: the note that a waiting destroy function publishes comes later, in the total order.
         frame.cell.store(handle.0, Relaxed);
         Some(frame)
@@ -105,7 +112,11 @@ impl Drop for Finalization<'_> {
             frame.tag.set(Tag::CALL);
             frame.failed.set(Failed::NO);
             frame.cell.store(0, Relaxed);
-            record.settle();
+            if record.is_plain_top(frame) {
+                record.pop(frame);
+            } else {
+                record.settle();
+            }
         }
     }
 }
