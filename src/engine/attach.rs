@@ -123,6 +123,15 @@ impl Attachments {
         self.0.get().is_null()
     }
 
+    fn count(&self) -> usize {
+        let (mut count, mut it) = (0, self.0.get());
+        // SAFETY: as in `has`.
+        while let Some(attachment) = unsafe { it.as_ref() } {
+            (count, it) = (count + 1, attachment.next);
+        }
+        count
+    }
+
     /// Nobody detaches what is left: in the child of a fork, or after many rounds.
     pub(super) fn forget(&self) {
         self.remove_if(|_| true);
@@ -168,11 +177,11 @@ impl Engine {
         Ok(())
     }
 
-    /// The thread ends: tells the scopes that it is attached to now. What the detach functions call may
-    /// attach it again.
+    /// The thread ends: tells the scopes that it is attached to. What the detach functions call may attach
+    /// it again, and some never stop: then some are left.
     pub(super) fn detach_thread(&self, record: &Record) {
-        let attached = Attachments(Cell::new(record.attachments.0.take()));
-        while let Some((scope, token)) = attached.pop() {
+        let limit = 4 * record.attachments.count();
+        for (scope, token) in std::iter::from_fn(|| record.attachments.pop()).take(limit) {
             if token != NOT_OURS {
                 self.detach_from(record, scope, token);
             }

@@ -70,7 +70,8 @@ impl Engine {
             let seen = entry.changes.load_sc();
             let running = self.running(record, scope);
             // Not revoked any more: another one ends it, and is what runs.
-            if running == 0 || !self.slots.at(scope.index()).is_revoked(scope) {
+            let is_quiet = running == 0 && !self.is_passed_over(scope);
+            if is_quiet || !self.slots.at(scope.index()).is_revoked(scope) {
                 break (0, self.end_empty(record, scope, patience));
             }
             if self.is_inside(record, scope) {
@@ -129,7 +130,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Callbacks whose destroy has not returned, and threads that detach, or pass over the callbacks.
+    /// Is a thread that closes the scope still ending what it owns? After `running`.
+    fn is_passed_over(&self, scope: Handle) -> bool {
+        let closing = scope.with_kind(Kind::Closing);
+        self.records.iter().any(|other| other.holds(closing))
+    }
+
+    /// Callbacks whose destroy has not returned, and threads that detach.
     fn running(&self, record: &Record, scope: Handle) -> usize {
         let mut running = 0;
         for number in 0..SHARDS {
@@ -146,8 +153,8 @@ impl Engine {
     fn end_members(&self, record: &Record, scope: Handle, entry: &Scope, unbind: &impl Fn()) {
         // A destroy function closes the scope again that this thread is passing over: the pass comes to
         // what is left, and nesting would overflow the stack.
-        let passes = |frame: &Frame| frame.tag.get() == Tag::CLOSE && frame.handle() == scope;
-        if record.stack().any(passes) {
+        let closing = scope.with_kind(Kind::Closing);
+        if record.is_inside(closing) {
             return;
         }
         let here = 0;
@@ -158,7 +165,7 @@ impl Engine {
         };
         frame.set_stack_place(StackPlace::of(&here));
         // ORDER[inflight] as a call; partner: the scan in `running`.
-        frame.cell.swap_sc(scope.0);
+        frame.cell.swap_sc(closing.0);
         let pass = InsideScope { engine: self, record, frame };
         unbind();
         // ORDER[inflight] after every word; partner: the light barriers in `leave` and `enter`.
@@ -195,7 +202,8 @@ impl Engine {
     /// Whatever this thread did with the scope, as `frame` says, has ended; a pass over its callbacks is
     /// perhaps not done.
     pub(super) fn leave_scope_frame(&self, record: &Record, frame: &Frame, done: bool) {
-        let (scope, tag) = (frame.handle(), frame.tag.replace(Tag::CALL));
+        let scope = frame.handle().with_kind(Kind::Scope);
+        let tag = frame.tag.replace(Tag::CALL);
         frame.failed.set(Failed::NO);
         // ORDER[inflight] the cell, then the word; partner: revoke, then the scan in `running`.
         frame.cell.swap_sc(0);

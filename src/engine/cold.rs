@@ -182,9 +182,9 @@ impl Engine {
     /// How a log line calls a callback or a scope that the caller keeps alive.
     pub(crate) fn name_for_log(&self, handle: Handle) -> String {
         let slot = self.slots.at(handle.index());
-        let name = match handle.has_kind(Kind::Scope) {
-            true => self.scope_of_slot(slot).name(),
-            false => self.cold_of(slot).map_or("", Cold::name),
+        let name = match handle.has_kind(Kind::Callback) {
+            true => self.cold_of(slot).map_or("", Cold::name),
+            false => self.scope_of_slot(slot).name(),
         };
         match name {
             "" => format!("{:#018x}", handle.0),

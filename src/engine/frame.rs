@@ -13,11 +13,11 @@ pub(crate) struct Tag(u32);
 impl Tag {
     /// What a log line calls a function that ends something.
     pub(crate) fn ending_of(self, handle: Handle) -> &'static str {
-        match (self, handle.has_kind(Kind::Scope)) {
+        match (self, handle.has_kind(Kind::Callback)) {
             (Self::DETACH, _) => "the detach function of scope",
             (Self::CLOSE, _) => "the close of scope",
-            (_, true) => "the thread hooks' destroy function of scope",
-            (_, false) => "the destroy function of callback",
+            (_, true) => "the destroy function of callback",
+            (_, false) => "the thread hooks' destroy function of scope",
         }
     }
 

@@ -8,6 +8,8 @@ pub(crate) enum Kind {
     Scope = 2,
     /// The token of a `cbr_hold`, inside a pin.
     Hold = 5,
+    /// In a cell only: a thread that closes the scope of this number is ending what it owns.
+    Closing = 7,
 }
 
 /// The number of bits below the kind.
@@ -46,6 +48,11 @@ impl Handle {
 
     pub(crate) fn has_kind(self, kind: Kind) -> bool {
         self.0 as u32 >> INDEX_BITS == kind as u32
+    }
+
+    /// The same number as of another kind.
+    pub(crate) fn with_kind(self, kind: Kind) -> Self {
+        Self::new(self.generation(), kind, self.index())
     }
 
     pub(crate) fn index(self) -> u32 {

@@ -466,8 +466,10 @@ impl Engine {
 
     /// Is who is inside `cell` inside `target`: the same object, or the scope that owns it?
     pub(super) fn is_part_of(&self, cell: Handle, target: Handle) -> bool {
-        cell == target
-            || (target.has_kind(Kind::Scope) && cell.0 != 0 && self.scope_of(cell) == target)
+        if cell == target || !target.has_kind(Kind::Scope) {
+            return cell == target;
+        }
+        cell == target.with_kind(Kind::Closing) || self.scope_of(cell) == target
     }
 
     /// Is the calling thread inside `target`?
