@@ -9,8 +9,9 @@
 use super::Engine;
 use super::frame::{Failed, Frame, StackPlace, Tag};
 use super::handle::{Handle, Kind};
+use super::members::SHARDS;
 use super::record::Record;
-use super::scope::{SHARDS, Scope};
+use super::scope::Scope;
 use super::slot::{Phase, Word};
 use super::wait::{Note, Patience};
 use crate::error::Error;

@@ -3,9 +3,9 @@
 
 use super::handle::Handle;
 use super::invoke::ErrorFn;
+use super::members::Membership;
 use super::name::Name;
 use super::record::Record;
-use super::scope::Membership;
 use super::slab::Entry;
 use super::slot::Slot;
 use super::{Engine, handle::Kind};

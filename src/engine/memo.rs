@@ -14,15 +14,9 @@ use std::cell::Cell;
 
 /// Answers that a thread remembers, two a place. What is never used takes no memory: a record's pages
 /// come when they are touched.
-#[cfg(not(loom))]
-const PLACES: usize = 2048;
-#[cfg(loom)]
-const PLACES: usize = 1;
+const PLACES: usize = if cfg!(loom) { 1 } else { 2048 };
 /// Counters of a table: a change makes threads forget one in so many answers.
-#[cfg(not(loom))]
-const COUNTERS: usize = 256;
-#[cfg(loom)]
-const COUNTERS: usize = 1;
+const COUNTERS: usize = if cfg!(loom) { 1 } else { 256 };
 
 /// What is looked up: whose, which, and of what kind. Never all zero in use, see [`Question::place`].
 #[derive(Clone, Copy, PartialEq, Eq)]

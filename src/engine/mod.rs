@@ -17,6 +17,7 @@ mod hold;
 mod inflight;
 pub(crate) mod invoke;
 mod last_error;
+mod members;
 mod memo;
 mod message;
 mod name;

@@ -1,22 +1,20 @@
 //! Scopes: an owner and everything it registered.
 //!
 //! A scope is an object of the slab like a callback: its word says open (live), closing (revoked), and
-//! gone. What it owns is in lists through the callbacks' cold entries, one list for each of some
-//! shards, so that threads that register and end callbacks of one scope rarely meet. Each list has a
-//! lock, under which a registration also looks at the word: a close sets the word, then takes every
-//! lock once, and so finds whatever was registered before and refuses the rest.
+//! gone. What it owns is in its lists (engine/members.rs).
 //!
 //! Entries are type-stable: a stale handle may lead to another scope's, and then the owner tells.
 
 use super::Engine;
 use super::gate::Section;
 use super::handle::{Handle, Kind};
+use super::invoke;
 use super::invoke::{AttachFn, DestroyFn, DetachFn};
+use super::members::{SHARDS, Shard};
 use super::name::Name;
 use super::record::Record;
 use super::slab::{Entry, Slab};
-use super::slot::{Mark, Phase, SPECIAL, Slot, Word};
-use super::{cold::Cold, invoke};
+use super::slot::{Mark, Phase, Slot, Word};
 use crate::error::Error;
 use crate::platform::futex;
 use crate::sync::{
@@ -25,18 +23,10 @@ use crate::sync::{
 use std::ffi::c_void;
 use std::ptr;
 
-#[cfg(not(loom))]
-pub(super) const SHARDS: u32 = 8;
-#[cfg(loom)]
-pub(super) const SHARDS: u32 = 1;
-#[cfg(not(loom))]
-const LOCKS: usize = 64;
-#[cfg(loom)]
-const LOCKS: usize = 1;
-#[cfg(not(loom))]
-const FIRST: u32 = 4;
-#[cfg(loom)]
-const FIRST: u32 = 2;
+/// Locks of all scopes: neighbouring shards have different ones.
+const LOCKS: usize = if cfg!(loom) { 1 } else { 64 };
+/// See [`Slab`].
+const FIRST: u32 = if cfg!(loom) { 2 } else { 4 };
 
 /// All scopes, and the locks that they share.
 pub(crate) struct Scopes {
@@ -49,6 +39,12 @@ pub(crate) struct Scopes {
 struct Padded(Lock);
 
 impl Scopes {
+    /// The entry at `index`, whoever's it is, and its shard's lock, taken.
+    pub(super) fn lock(&self, index: u32, shard: u32) -> Option<(&Scope, MutexGuard<'_, ()>)> {
+        let scope = self.entries.get(index)?;
+        Some((scope, self.locks[(index * SHARDS + shard) as usize % LOCKS].0.lock()))
+    }
+
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
         Self { entries: Slab::new(), locks: [const { Padded(Lock::new()) }; LOCKS] }
@@ -68,29 +64,12 @@ pub(crate) struct Scope {
     detach: AtomicPtr<()>,
     name: Name,
     /// 1 once something was registered, or thread hooks set.
-    settled: AtomicU32,
+    pub(super) settled: AtomicU32,
     /// Counts what somebody who closes may be waiting for.
     pub(super) changes: AtomicU32,
     /// The scope's handle if a pass over its callbacks was cut short by an unwind through it.
     pub(super) unfinished: AtomicU64,
-    shards: [Shard; SHARDS as usize],
-}
-
-/// A list of callbacks, by the indices of their cold entries. Changes under the shard's lock alone.
-#[repr(align(64))]
-pub(super) struct Shard {
-    first: AtomicU32,
-    last: AtomicU32,
-    count: AtomicU32,
-}
-
-/// A callback's place in its scope.
-pub(crate) struct Membership {
-    /// The scope's handle; 0: the default scope, which keeps no list.
-    scope: AtomicU64,
-    shard: AtomicU32,
-    next: AtomicU32,
-    previous: AtomicU32,
+    pub(super) shards: [Shard; SHARDS as usize],
 }
 
 impl Entry for Scope {
@@ -105,11 +84,7 @@ impl Entry for Scope {
             settled: AtomicU32::new(0),
             changes: AtomicU32::new(0),
             unfinished: AtomicU64::new(0),
-            shards: std::array::from_fn(|_| Shard {
-                first: AtomicU32::new(0),
-                last: AtomicU32::new(0),
-                count: AtomicU32::new(0),
-            }),
+            shards: std::array::from_fn(|_| Shard::new()),
         }
     }
 
@@ -118,29 +93,6 @@ impl Entry for Scope {
     }
 
     fn first_use(&self, _generation: u32) {}
-}
-
-impl Membership {
-    #[cfg(loom)]
-    pub(super) fn new() -> Self {
-        Self {
-            scope: AtomicU64::new(0),
-            shard: AtomicU32::new(0),
-            next: AtomicU32::new(0),
-            previous: AtomicU32::new(0),
-        }
-    }
-
-    /// Whose the callback will be. Before it is published, or when it is not.
-    pub(super) fn set_scope(&self, scope: Handle) {
-        // Relaxed: published with the callback.
-        self.scope.store(scope.0, Relaxed);
-    }
-
-    pub(super) fn scope(&self) -> Handle {
-        // Relaxed: read inside the callback, or checked by the owner's number.
-        Handle(self.scope.load(Relaxed))
-    }
 }
 
 /// Functions that a scope wants run on every thread that calls its callbacks.
@@ -181,75 +133,6 @@ impl Scope {
         // ORDER[wait] after the change; partner: the load in `finish_close`, before its look.
         self.changes.fetch_add(1, SeqCst);
         futex::wake_all(&self.changes);
-    }
-}
-
-/// A shard under its lock, of a scope that is open or closing.
-pub(super) struct LockedShard<'a> {
-    engine: &'a Engine,
-    pub(super) scope: &'a Scope,
-    shard: &'a Shard,
-    number: u32,
-    handle: Handle,
-    word: Word,
-    _guard: MutexGuard<'a, ()>,
-}
-
-impl LockedShard<'_> {
-    fn is_open(&self) -> bool {
-        self.word.is(self.handle, Phase::Live)
-    }
-
-    // Relaxed in what follows: all under the lock.
-
-    pub(super) fn count(&self) -> u32 {
-        self.shard.count.load(Relaxed)
-    }
-
-    /// The callbacks of this shard, oldest first.
-    pub(super) fn members(&self) -> impl Iterator<Item = Handle> {
-        let mut next = self.shard.first.load(Relaxed);
-        std::iter::from_fn(move || {
-            let cold = (next != 0).then(|| self.engine.cold.at(next))?;
-            next = cold.membership.next.load(Relaxed);
-            Some(cold.owner())
-        })
-    }
-
-    /// Moves the oldest one to the end, and names it.
-    pub(super) fn rotate(&self) -> Option<Handle> {
-        let index = self.shard.first.load(Relaxed);
-        let cold = (index != 0).then(|| self.engine.cold.at(index))?;
-        self.unlink(&cold.membership);
-        self.append(index, cold);
-        Some(cold.owner())
-    }
-
-    fn append(&self, index: u32, cold: &Cold) {
-        let last = self.shard.last.load(Relaxed);
-        cold.membership.shard.store(self.number, Relaxed);
-        cold.membership.previous.store(last, Relaxed);
-        cold.membership.next.store(0, Relaxed);
-        match last {
-            0 => self.shard.first.store(index, Relaxed),
-            last => self.engine.cold.at(last).membership.next.store(index, Relaxed),
-        }
-        self.shard.last.store(index, Relaxed);
-        self.shard.count.store(self.count() + 1, Relaxed);
-    }
-
-    fn unlink(&self, membership: &Membership) {
-        let next = membership.next.load(Relaxed);
-        let previous = membership.previous.load(Relaxed);
-        match previous {
-            0 => self.shard.first.store(next, Relaxed),
-            previous => self.engine.cold.at(previous).membership.next.store(next, Relaxed),
-        }
-        match next {
-            0 => self.shard.last.store(previous, Relaxed),
-            next => self.engine.cold.at(next).membership.previous.store(previous, Relaxed),
-        }
-        self.shard.count.store(self.count() - 1, Relaxed);
     }
 }
 
@@ -313,29 +196,6 @@ impl Engine {
         entry.belongs_to(handle).then_some(entry)
     }
 
-    /// Locks a shard of a scope that is open or closing.
-    pub(super) fn lock_shard<'a>(
-        &'a self,
-        _section: &'a Section<'_>,
-        handle: Handle,
-        number: u32,
-    ) -> Result<LockedShard<'a>, Error> {
-        let slot = self.resolve(handle, Kind::Scope)?;
-        // Relaxed: of whatever the slot serves; the owner tells, below.
-        let index = slot.cold.load(Relaxed);
-        let scope = self.scopes.entries.get(index).ok_or(Error::Stale)?;
-        let lock = (index * SHARDS + number) as usize % LOCKS;
-        let _guard = self.scopes.locks[lock].0.lock();
-        // The word under the lock: see the top. Acquire: partner: LIVE in `open_scope`.
-        let is_its_own = scope.belongs_to(handle);
-        let word = Word(slot.word.load(Acquire));
-        if !is_its_own || !(word.is(handle, Phase::Live) || word.is(handle, Phase::Revoked)) {
-            return Err(Error::Stale);
-        }
-        let shard = &scope.shards[number as usize];
-        Ok(LockedShard { engine: self, scope, shard, number, handle, word, _guard })
-    }
-
     /// Runs `body` while the scope is open and cannot close. The default scope always is.
     pub(crate) fn while_open<T>(
         &self,
@@ -364,56 +224,6 @@ impl Engine {
     pub(crate) fn is_open(&self, handle: Handle) -> Result<bool, Error> {
         self.check_scope(handle)?;
         Ok(handle.0 == 0 || self.slots.at(handle.index()).live(handle).is_ok())
-    }
-
-    /// Publishes a callback in the scope that its cold entry names.
-    pub(super) fn publish_in_scope(
-        &self,
-        record: &Record,
-        slot: &Slot,
-        handle: Handle,
-        bits: u64,
-    ) -> Result<(), Error> {
-        let index = slot.cold.load(Relaxed);
-        let cold = self.cold.at(index);
-        let section = self.section(record);
-        let shard = self.lock_shard(&section, cold.membership.scope(), record.id() % SHARDS)?;
-        if !shard.is_open() {
-            return Err(Error::Closed);
-        }
-        shard.append(index, cold);
-        // Relaxed: under the lock; read again only under all locks of the scope. Written once, because
-        // other shards' threads read the line.
-        if shard.scope.settled.load(Relaxed) == 0 {
-            shard.scope.settled.store(1, Relaxed);
-        }
-        let special = if shard.scope.attach().is_some() { SPECIAL } else { 0 };
-        self.publish(slot, handle, bits | special);
-        Ok(())
-    }
-
-    /// The callback's destroy function has run: takes it off its scope's list.
-    pub(super) fn leave_scope(&self, record: &Record, cold: &Cold) {
-        if cold.membership.scope().0 != 0 {
-            self.leave_scope_in(&self.section(record), cold);
-        }
-    }
-
-    pub(super) fn leave_scope_in(&self, section: &Section<'_>, cold: &Cold) {
-        let membership = &cold.membership;
-        let number = membership.shard.load(Relaxed);
-        let Ok(shard) = self.lock_shard(section, membership.scope(), number) else {
-            debug_assert!(false, "a scope outlives what it owns");
-            return;
-        };
-        shard.unlink(membership);
-        membership.set_scope(Handle(0));
-        let last_of_closing = shard.count() == 0 && !shard.is_open();
-        let scope = shard.scope;
-        drop(shard);
-        if last_of_closing {
-            scope.tell_closers();
-        }
     }
 
     /// Sets what runs on every thread before its first callback of the scope.

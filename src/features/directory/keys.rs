@@ -1,8 +1,8 @@
 //! Keys: one callback a key, event and scope. A key is a number that the host has anyway: a connection's
 //! pointer or file descriptor.
 
-use super::{Batch, Mode, Table, alive, release};
-use crate::engine::{Engine, Handle, Question, Record, Versions, invoke};
+use super::{Batch, Mode, Table, alive, put_reference};
+use crate::engine::{Engine, Handle, Question, Record, Section, Versions, invoke};
 use crate::error::{Error, Fault};
 use smallvec::SmallVec;
 use std::ffi::c_void;
@@ -31,13 +31,12 @@ impl Keys {
         mode: Mode,
     ) -> Result<(), Error> {
         let Question { scope, key, event } = question;
-        engine.retain(handle)?;
         // Forgets those whose callback has ended; are there others?
         let is_alive = |events: &mut Events| {
             events.retain(|(_, other)| engine.is_live(*other));
             !events.is_empty()
         };
-        let replaced = engine.while_open(record, scope, |section| {
+        let insert = |section: &Section<'_>| {
             self.table.insert(section, scope, &key, is_alive, |bucket| {
                 let events = bucket.entry(key).or_default();
                 let old = match events.iter_mut().find(|(other, _)| *other == event) {
@@ -57,12 +56,8 @@ impl Keys {
                 self.versions.count(question);
                 Ok(old)
             })
-        });
-        match replaced {
-            Ok(old) => release(engine, record, old),
-            Err(_) => release(engine, record, handle),
-        }
-        replaced.map(|_| ())
+        };
+        put_reference(engine, record, handle, || engine.while_open(record, scope, insert))
     }
 
     /// The callback of that key and event, weak.

@@ -230,7 +230,20 @@ fn alive(engine: &Engine, look_up: impl Fn() -> Option<Handle>) -> Result<Handle
     Err(Error::NotFound)
 }
 
-/// Gives an entry's reference back; if the callback is gone, the reference is as well.
-fn release(engine: &Engine, record: &Record, handle: Handle) {
-    let _ = engine.release(record, handle);
+/// Has `put` make an entry of `handle`, with a reference of its own, and releases that of the entry whose
+/// place it took. If it is refused, its own.
+fn put_reference(
+    engine: &Engine,
+    record: &Record,
+    handle: Handle,
+    put: impl FnOnce() -> Result<Handle, Error>,
+) -> Result<(), Error> {
+    engine.retain(handle)?;
+    let (result, unused) = match put() {
+        Ok(replaced) => (Ok(()), replaced),
+        Err(error) => (Err(error), handle),
+    };
+    // If that callback has ended, its reference has as well.
+    let _ = engine.release(record, unused);
+    result
 }

@@ -1,6 +1,6 @@
 //! Names: one callback a name and scope.
 
-use super::{Mode, Table, alive, release};
+use super::{Mode, Table, alive, put_reference};
 use crate::engine::{Engine, Handle, Record};
 use crate::error::Error;
 
@@ -22,23 +22,19 @@ impl Names {
         mode: Mode,
     ) -> Result<(), Error> {
         let own_name = copy(name)?;
-        engine.retain(handle)?;
         let is_alive = |other: &mut Handle| engine.is_live(*other);
-        let replaced = engine.while_open(record, scope, |section| {
-            self.0.insert(section, scope, name, is_alive, |bucket| match bucket.get_mut(name) {
-                Some(old) if mode == Mode::Once && engine.is_live(*old) => Err(Error::Exists),
-                Some(old) => Ok(std::mem::replace(old, handle)),
-                None => {
-                    bucket.insert(own_name, handle);
-                    Ok(Handle(0))
-                }
+        put_reference(engine, record, handle, || {
+            engine.while_open(record, scope, |section| {
+                self.0.insert(section, scope, name, is_alive, |bucket| match bucket.get_mut(name) {
+                    Some(old) if mode == Mode::Once && engine.is_live(*old) => Err(Error::Exists),
+                    Some(old) => Ok(std::mem::replace(old, handle)),
+                    None => {
+                        bucket.insert(own_name, handle);
+                        Ok(Handle(0))
+                    }
+                })
             })
-        });
-        match replaced {
-            Ok(old) => release(engine, record, old),
-            Err(_) => release(engine, record, handle),
-        }
-        replaced.map(|_| ())
+        })
     }
 
     /// The callback of that name, weak.
