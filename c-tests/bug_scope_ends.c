@@ -61,6 +61,42 @@ TEST(a_second_closer_returns_when_the_first_has_ended_the_scope) {
   }
 }
 
+struct many {
+  cbr_scope scope;
+  pthread_barrier_t begin, end;
+  long rounds;
+};
+
+static void *close_again_and_again(void *arg) {
+  struct many *it = (struct many *)arg;
+  for (long round = 0; round < it->rounds; round++) {
+    meet(&it->begin);
+    cbr_status status = cbr_scope_close(it->scope, -1, NULL);
+    CHECK(status == CBR_OK || status == CBR_ERR_STALE);
+    meet(&it->end);
+  }
+  return NULL;
+}
+
+/* A closer that slept because of another one was not told when a third one ended the scope. */
+TEST(many_that_close_one_scope_at_once_all_return) {
+  enum { CLOSERS = 12 };
+  struct many it = {0, {{0}}, {{0}}, scaled(5000)};
+  pthread_t threads[CLOSERS];
+  pthread_barrier_init(&it.begin, NULL, CLOSERS + 1);
+  pthread_barrier_init(&it.end, NULL, CLOSERS + 1);
+  for (int i = 0; i < CLOSERS; i++) threads[i] = start(close_again_and_again, &it);
+  for (long round = 0; round < it.rounds; round++) {
+    it.scope = scope_open("many closers");
+    register_in(it.scope, seven, NULL, NULL);
+    register_in(it.scope, seven, NULL, NULL);
+    meet(&it.begin);
+    meet(&it.end);
+    CHECK_STATUS(cbr_scope_close(it.scope, 0, NULL), CBR_ERR_STALE);
+  }
+  for (int i = 0; i < CLOSERS; i++) join(threads[i]);
+}
+
 /* --- destroy functions that close their own scope ------------------------------------------- */
 
 static struct {

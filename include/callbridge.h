@@ -8,8 +8,9 @@
  *  1. A call that fails changes nothing: it takes no ownership, writes no output, runs no destroy
  *     function. Except: CBR_ERR_CALLBACK and CBR_ERR_PANIC (the callback ran; the result is not
  *     written), and CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK of cbr_unregister_wait and cbr_scope_close
- *     (about the wait: what they end is revoked all the same). Counts are written then, too. A call that is refused may have been the last that an
- *     ended callback waited for: then that one's destroy function runs in it.
+ *     (about the wait: what they end is revoked all the same; counts are written). A call that is
+ *     refused may have been the last that an ended callback waited for: then that one's destroy
+ *     function runs in it.
  *  2. Every object is a 64-bit handle, 0 is none. Handles may be copied, stored, compared, logged and
  *     passed between threads freely. A handle never dangles: used after its object is gone it gives
  *     CBR_ERR_STALE, used for another kind of object CBR_ERR_KIND, a number that was never issued
@@ -283,7 +284,7 @@ typedef void *(*cbr_thread_attach_fn)(void *user_data);
  * cbr_thread_detach_fn runs at the end of a thread that the attach function of its scope has run on,
  * with the token; not for a scope that is closing or closed, and not for the main thread when the
  * process exits. As long as it runs, its scope does not close. What it calls may attach the thread
- * again; after four rounds of that the rest stays attached.
+ * again; one that does so every time is given up after a number of rounds, and logged.
  */
 typedef void (*cbr_thread_detach_fn)(void *user_data, void *token);
 
@@ -482,7 +483,8 @@ cbr_status cbr_register(cbr_fn fn, void *user_data, cbr_destroy_fn destroy, cbr_
  * Ownership: as cbr_register; `options` and the name are copied.
  * Threads: any.
  * Returns: what cbr_register returns, and CBR_ERR_INVALID if `options` is NULL, its `size` is too
- * small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not UTF-8;
+ * small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not
+ * UTF-8, or with CBR_PIN_MODULE and no shared object that holds `fn`;
  * CBR_ERR_CLOSED if the scope is closing, CBR_ERR_STALE if it is gone, CBR_ERR_KIND if it is no scope;
  * CBR_ERR_SYSTEM if CBR_PIN_MODULE's object is not found again;
  * CBR_ERR_UNSUPPORTED for a field that this version does not know or requires to be 0.
@@ -670,15 +672,18 @@ cbr_status cbr_scope_open(const char *name, cbr_scope *out_scope);
  * and here; at last that of the thread hooks. CBR_OK means that no code of the scope can run any more,
  * so that its shared object may be unloaded.
  * `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait. `out_running`: how many of its
- * callbacks have a destroy function that has not returned, and threads that detach; may be NULL.
- * Threads: any, several at once. From inside one of its callbacks, of their destroy functions, or of a
- * destroy function that the close itself runs, or while a thread inside one waits, directly or through others, for something that the caller is inside,
- * it returns CBR_ERR_DEADLOCK at once; all the same everything is revoked. Until CBR_OK the scope stays
- * closing, and can be closed again to wait on. An exception or pthread_exit from a destroy function
+ * callbacks have a destroy function that has not returned, and threads that detach; may be NULL. 0 with
+ * CBR_ERR_TIMEOUT: only another thread's cbr_scope_close is not done.
+ * Threads: any, several at once. From inside one of its callbacks, of their destroy functions, of its
+ * detach function, or of a destroy function that the close itself runs, or while a thread inside one
+ * waits, directly or through others, for something that the caller is inside, it returns
+ * CBR_ERR_DEADLOCK at once; all the same everything is revoked. Until CBR_OK the scope stays closing,
+ * and can be closed again to wait on. An exception or pthread_exit from a destroy function
  * passes through; then close again (CBR_ERR_STALE if it was that of the thread hooks, the last one). A
  * hold (cbr_hold) that nobody leaves is not seen as a deadlock.
  * Returns: CBR_OK: closed, and `scope` is stale from now on; CBR_ERR_TIMEOUT; CBR_ERR_DEADLOCK;
- * CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID for scope 0 or a timeout below -1: nothing has changed.
+ * CBR_ERR_LIMIT at 4096 nested calls: closing, and to be closed again; CBR_ERR_STALE; CBR_ERR_KIND;
+ * CBR_ERR_INVALID for scope 0 or a timeout below -1: nothing has changed.
  */
 cbr_status cbr_scope_close(cbr_scope scope,
                            int64_t timeout_ns,
@@ -842,7 +847,8 @@ cbr_status cbr_key_detach_all(cbr_scope scope,
                               size_t *out_count);
 
 /**
- * cbr_set_check sets how much is checked from now on, also for callbacks that were registered before.
+ * cbr_set_check sets how much is checked from now on, also for callbacks that were registered before
+ * (not for one that another thread is registering at this moment).
  * `level`: 0: handles only; the signature that is given to cbr_enter and cbr_hold is not compared.
  * 1: the default. 2: also, whether functions that are registered are code (CBR_ERR_INVALID), and how
  * long cbr_call, cbr_hook_call, cbr_key_call and cbr_call_ptr take: from CALLBRIDGE_SLOW_MS

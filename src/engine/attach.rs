@@ -195,7 +195,7 @@ impl Engine {
         }
         let Ok(frame) = record.push_cold(Tag::DETACH) else { return };
         let detaching = InsideScope { engine: self, record, frame };
-        // ORDER[inflight] as a call: the cell, then the word; partners: the revoke in `begin_close`, the
+        // ORDER[inflight] as a call: the cell, then the word; partners: the revoke in `revoke_scope`, the
         // scan in `running`.
         frame.cell.swap_sc(scope.0);
         if Word(slot.word.load_sc()).is(scope, Phase::Live)

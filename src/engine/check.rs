@@ -6,6 +6,7 @@ use super::slot::{Mark, Phase, SPECIAL, Word};
 use crate::error::Error;
 use crate::platform::{clock, environment, logging};
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release, TotalOrder, spin_hint};
+use std::ffi::CStr;
 
 /// Milliseconds from which on a call is slow, if the environment does not say.
 const SLOW: u64 = 100;
@@ -86,18 +87,18 @@ impl Check {
 impl Engine {
     /// As the environment says, at the process's first use of the library.
     pub(crate) fn read_check_level(&self) {
-        if let Some(slow_ms) = number(c"CALLBRIDGE_SLOW_MS") {
-            self.check.slow_ms.store(slow_ms, Relaxed);
-        }
-        let Some(number) = number(c"CALLBRIDGE_CHECK") else { return };
-        match u32::try_from(number).ok().and_then(Level::from_number) {
-            // The host may have said so itself before its first callback: that stays.
-            Some(level) if self.check.level.load(Relaxed) == 0 => self.set_check_level(level),
-            Some(_) => {}
-            None => {
-                logging::warn(|| format!("CALLBRIDGE_CHECK={number} is not 0, 1 or 2: ignored"))
+        read(c"CALLBRIDGE_SLOW_MS", "a number of milliseconds", |text| {
+            self.check.slow_ms.store(text.parse().ok()?, Relaxed);
+            Some(())
+        });
+        read(c"CALLBRIDGE_CHECK", "0, 1 or 2", |text| {
+            let level = Level::from_number(text.parse().ok()?)?;
+            // Another thread's first use may have come first, and the host have set the level since.
+            if self.check.level.load(Relaxed) == 0 {
+                self.set_check_level(level);
             }
-        }
+            Some(())
+        });
     }
 
     /// From now on, also for the callbacks that there are. One that is being registered at this very
@@ -144,8 +145,12 @@ impl Engine {
     }
 }
 
-fn number(name: &std::ffi::CStr) -> Option<u64> {
-    environment::variable(name)?.to_str().ok()?.trim().parse().ok()
+/// Gives the variable's value, if it is set, to `take`, which says whether it is what it should be.
+fn read(name: &CStr, what: &str, take: impl FnOnce(&str) -> Option<()>) {
+    let Some(value) = environment::variable(name) else { return };
+    if value.to_str().ok().map(str::trim).and_then(take).is_none() {
+        logging::warn(|| format!("{name:?}={value:?} is not {what}: ignored"));
+    }
 }
 
 impl Engine {

@@ -65,7 +65,7 @@ impl Engine {
         // None: another one who closes it was faster. An entry that serves another scope by now does
         // no harm: its locks are refused to us.
         let Some(entry) = self.find_scope(scope) else { return Ok((0, Ok(()))) };
-        self.end_members(record, scope, entry, &unbind);
+        self.end_members(record, scope, entry, &unbind)?;
         Ok(loop {
             // ORDER[wait] the counter, then the look; partner: `tell_closers`.
             let seen = entry.changes.load_sc();
@@ -95,7 +95,7 @@ impl Engine {
             }
             // AcqRel: partner: the store in `leave_scope_frame`. One of those who wait.
             if entry.unfinished.compare_exchange(scope.0, 0, AcqRel, Relaxed).is_ok() {
-                self.end_members(record, scope, entry, &unbind);
+                self.end_members(record, scope, entry, &unbind)?;
             }
         })
     }
@@ -127,6 +127,9 @@ impl Engine {
         if slot.word.compare_exchange(revoked.0, finalizing.0, AcqRel, Relaxed).is_err() {
             return self.wait_until_ended(record, slot, scope, patience);
         }
+        // Whoever sleeps because of something that ends from now on would not be told by it: only what
+        // finds the scope revoked tells. They see that it is not, and wait for the slot.
+        self.scope_of_slot(slot).tell_closers();
         self.run_destroy(record, slot, scope);
         Ok(())
     }
@@ -151,19 +154,25 @@ impl Engine {
     }
 
     /// Unbinds the scope, and finalizes every callback of it that nobody is inside of.
-    fn end_members(&self, record: &Record, scope: Handle, entry: &Scope, unbind: &impl Fn()) {
+    fn end_members(
+        &self,
+        record: &Record,
+        scope: Handle,
+        entry: &Scope,
+        unbind: &impl Fn(),
+    ) -> Result<(), Error> {
         // A destroy function closes the scope again that this thread is passing over: the pass comes to
         // what is left, and nesting would overflow the stack.
         let closing = scope.with_kind(Kind::Closing);
         if record.is_inside(closing) {
-            return;
+            return Ok(());
         }
         let here = 0;
-        let Ok(frame) = record.push_cold(Tag::CLOSE) else {
-            // At the limit of nesting: left to whoever waits for it, or closes it again.
+        let frame = record.push_cold(Tag::CLOSE).inspect_err(|_| {
+            // At the limit of nesting: left to whoever waits for it, or closes it again. Release: as in
+            // `leave_scope_frame`.
             entry.unfinished.store(scope.0, Release);
-            return;
-        };
+        })?;
         frame.set_stack_place(StackPlace::of(&here));
         // ORDER[inflight] as a call; partner: the scan in `running`.
         frame.cell.swap_sc(closing.0);
@@ -198,24 +207,31 @@ impl Engine {
         }
         std::mem::forget(pass);
         self.leave_scope_frame(record, frame, true);
+        Ok(())
     }
 
     /// Whatever this thread did with the scope, as `frame` says, has ended; a pass over its callbacks is
     /// perhaps not done.
     pub(super) fn leave_scope_frame(&self, record: &Record, frame: &Frame, done: bool) {
         let scope = frame.handle().with_kind(Kind::Scope);
-        let tag = frame.tag.replace(Tag::CALL);
+        // As long as the cell says that we are there, the scope cannot end, nor its entry serve another.
+        let entry = self.find_scope(scope);
+        if let Some(entry) = entry
+            && frame.tag.get() == Tag::CLOSE
+            && !done
+        {
+            // Release: partner: the exchange in `close_scope`.
+            entry.unfinished.store(scope.0, Release);
+        }
+        frame.tag.set(Tag::CALL);
         frame.failed.set(Failed::NO);
         // ORDER[inflight] the cell, then the word; partner: revoke, then the scan in `running`.
         frame.cell.swap_sc(0);
         record.settle();
-        if self.slots.at(scope.index()).is_revoked(scope)
-            && let Some(entry) = self.find_scope(scope)
+        // Not revoked any more: then whoever ends it has told the others.
+        if let Some(entry) = entry
+            && self.slots.at(scope.index()).is_revoked(scope)
         {
-            if tag == Tag::CLOSE && !done {
-                // Release: partner: the exchange in `close_scope`.
-                entry.unfinished.store(scope.0, Release);
-            }
             entry.tell_closers();
         }
     }

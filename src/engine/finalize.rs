@@ -27,7 +27,8 @@ impl Engine {
         // detection and `cbr_fail` do not see it.
         let frame = record.push_destroy(handle);
         let finalization = Finalization { engine: self, record, slot, handle, frame };
-        // Relaxed: published with LIVE, which the compare-exchange has acquired.
+        // Relaxed: a callback's are published with LIVE, which the compare-exchange has acquired; a
+        // scope's by its locks, which whoever closes it has taken.
         let destroy = slot.destroy.load(Relaxed);
         invoke::destroy(destroy, slot.user_data.load(Relaxed), frame);
         drop(finalization);

@@ -83,7 +83,7 @@ pub(crate) struct Frame {
     pub(crate) cell: AtomicU64,
     /// Owner only.
     pub(crate) tag: Cell<Tag>,
-    /// Owner only: what the callback has said of itself; of a destroy function where the stack was.
+    /// Owner only: what the callback has said of itself; of what ends something, where the stack was.
     pub(crate) failed: Cell<Failed>,
 }
 
@@ -99,7 +99,7 @@ impl Frame {
         std::ptr::from_ref(self).wrapping_add(1)
     }
 
-    /// Of a destroy function's frame: where the native stack was when it was called.
+    /// Of a frame that ends something ([`Tag::counts`]): where the native stack was when it began.
     pub(super) fn stack_place(&self) -> StackPlace {
         StackPlace(self.failed.get().0)
     }

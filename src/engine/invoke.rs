@@ -159,7 +159,8 @@ pub(crate) fn destroy(function: *mut (), user_data: *mut (), frame: Option<&Fram
     if let Some(frame) = frame {
         frame.set_stack_place(StackPlace::of(&here));
     }
-    // SAFETY: stored by register from a `DestroyFn`; the caller is the one finalizer.
+    // SAFETY: stored by register or `set_thread_hooks` from a `DestroyFn`; the caller is the one
+    // finalizer.
     unsafe {
         let function = std::mem::transmute::<*mut (), DestroyFn>(function);
         function(user_data.cast());

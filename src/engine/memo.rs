@@ -18,7 +18,7 @@ const PLACES: usize = if cfg!(loom) { 1 } else { 2048 };
 /// Counters of a table: a change makes threads forget one in so many answers.
 const COUNTERS: usize = if cfg!(loom) { 1 } else { 256 };
 
-/// What is looked up: whose, which, and of what kind. Never all zero in use, see [`Question::place`].
+/// What is looked up: whose, which, and of what kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) scope: Handle,

@@ -8,8 +8,7 @@
 use super::Engine;
 use super::gate::Section;
 use super::handle::{Handle, Kind};
-use super::invoke;
-use super::invoke::{AttachFn, DestroyFn, DetachFn};
+use super::invoke::{self, AttachFn, DestroyFn, DetachFn};
 use super::members::{SHARDS, Shard};
 use super::name::Name;
 use super::record::Record;
@@ -67,7 +66,8 @@ pub(crate) struct Scope {
     pub(super) settled: AtomicU32,
     /// Counts what somebody who closes may be waiting for.
     pub(super) changes: AtomicU32,
-    /// The scope's handle if a pass over its callbacks was cut short by an unwind through it.
+    /// The scope's handle if a pass over its callbacks was cut short: by an unwind, a longjmp, or the
+    /// limit of nesting.
     pub(super) unfinished: AtomicU64,
     pub(super) shards: [Shard; SHARDS as usize],
 }
@@ -130,7 +130,7 @@ impl Scope {
 
     /// Something has changed that somebody who closes may wait for.
     pub(super) fn tell_closers(&self) {
-        // ORDER[wait] after the change; partner: the load in `finish_close`, before its look.
+        // ORDER[wait] after the change; partner: the load in `close_scope`, before its look.
         self.changes.fetch_add(1, SeqCst);
         futex::wake_all(&self.changes);
     }

@@ -156,7 +156,8 @@ const OUT_HANDLE: Error = Error::Invalid("out_handle is NULL");
 /// Ownership: as cbr_register; `options` and the name are copied.
 /// Threads: any.
 /// Returns: what cbr_register returns, and CBR_ERR_INVALID if `options` is NULL, its `size` is too
-/// small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not UTF-8;
+/// small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not
+/// UTF-8, or with CBR_PIN_MODULE and no shared object that holds `fn`;
 /// CBR_ERR_CLOSED if the scope is closing, CBR_ERR_STALE if it is gone, CBR_ERR_KIND if it is no scope;
 /// CBR_ERR_SYSTEM if CBR_PIN_MODULE's object is not found again;
 /// CBR_ERR_UNSUPPORTED for a field that this version does not know or requires to be 0.

@@ -6,7 +6,8 @@ use crate::engine::ENGINE;
 use crate::engine::check::Level;
 use crate::error::Error;
 
-/// cbr_set_check sets how much is checked from now on, also for callbacks that were registered before.
+/// cbr_set_check sets how much is checked from now on, also for callbacks that were registered before
+/// (not for one that another thread is registering at this moment).
 /// `level`: 0: handles only; the signature that is given to cbr_enter and cbr_hold is not compared.
 /// 1: the default. 2: also, whether functions that are registered are code (CBR_ERR_INVALID), and how
 /// long cbr_call, cbr_hook_call, cbr_key_call and cbr_call_ptr take: from CALLBRIDGE_SLOW_MS

@@ -25,7 +25,7 @@ pub type cbr_thread_attach_fn =
 /// cbr_thread_detach_fn runs at the end of a thread that the attach function of its scope has run on,
 /// with the token; not for a scope that is closing or closed, and not for the main thread when the
 /// process exits. As long as it runs, its scope does not close. What it calls may attach the thread
-/// again; after four rounds of that the rest stays attached.
+/// again; one that does so every time is given up after a number of rounds, and logged.
 #[allow(non_camel_case_types, reason = "a C type")]
 pub type cbr_thread_detach_fn =
     Option<unsafe extern "C-unwind" fn(user_data: *mut c_void, token: *mut c_void)>;
@@ -64,15 +64,18 @@ pub unsafe extern "C-unwind" fn cbr_scope_open(
 /// and here; at last that of the thread hooks. CBR_OK means that no code of the scope can run any more,
 /// so that its shared object may be unloaded.
 /// `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait. `out_running`: how many of its
-/// callbacks have a destroy function that has not returned, and threads that detach; may be NULL.
-/// Threads: any, several at once. From inside one of its callbacks, of their destroy functions, or of a
-/// destroy function that the close itself runs, or while a thread inside one waits, directly or through others, for something that the caller is inside,
-/// it returns CBR_ERR_DEADLOCK at once; all the same everything is revoked. Until CBR_OK the scope stays
-/// closing, and can be closed again to wait on. An exception or pthread_exit from a destroy function
+/// callbacks have a destroy function that has not returned, and threads that detach; may be NULL. 0 with
+/// CBR_ERR_TIMEOUT: only another thread's cbr_scope_close is not done.
+/// Threads: any, several at once. From inside one of its callbacks, of their destroy functions, of its
+/// detach function, or of a destroy function that the close itself runs, or while a thread inside one
+/// waits, directly or through others, for something that the caller is inside, it returns
+/// CBR_ERR_DEADLOCK at once; all the same everything is revoked. Until CBR_OK the scope stays closing,
+/// and can be closed again to wait on. An exception or pthread_exit from a destroy function
 /// passes through; then close again (CBR_ERR_STALE if it was that of the thread hooks, the last one). A
 /// hold (cbr_hold) that nobody leaves is not seen as a deadlock.
 /// Returns: CBR_OK: closed, and `scope` is stale from now on; CBR_ERR_TIMEOUT; CBR_ERR_DEADLOCK;
-/// CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID for scope 0 or a timeout below -1: nothing has changed.
+/// CBR_ERR_LIMIT at 4096 nested calls: closing, and to be closed again; CBR_ERR_STALE; CBR_ERR_KIND;
+/// CBR_ERR_INVALID for scope 0 or a timeout below -1: nothing has changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn cbr_scope_close(
     scope: cbr_scope,
