@@ -30,7 +30,22 @@ pub(crate) unsafe fn alloc_zeroed<T>(count: usize) -> Option<std::ptr::NonNull<T
         // SAFETY: the range is the mapping made above.
         unsafe { libc::madvise(address, bytes, libc::MADV_HUGEPAGE) };
     }
+    if let Some(register) = leak_sanitizer(c"__lsan_register_root_region") {
+        // SAFETY: the mapping made above; `free` takes it back.
+        unsafe { register(address, bytes) };
+    }
     std::ptr::NonNull::new(address.cast())
+}
+
+/// LeakSanitizer, if the host runs under it, looks for pointers in mappings that it is told of: what these
+/// pages point to is no leak.
+#[cfg(not(any(loom, miri)))]
+fn leak_sanitizer(
+    function: &std::ffi::CStr,
+) -> Option<unsafe extern "C" fn(*const std::ffi::c_void, usize)> {
+    // SAFETY: a string; null or a function of this type, as <sanitizer/lsan_interface.h> says, and
+    // Option<fn> has null for None.
+    unsafe { std::mem::transmute(libc::dlsym(libc::RTLD_DEFAULT, function.as_ptr())) }
 }
 
 /// 1 once a mapping was refused.
@@ -55,6 +70,10 @@ pub(crate) unsafe fn free<T>(memory: std::ptr::NonNull<T>, count: usize) {
     if FROM_HEAP.load(Relaxed) != 0 {
         // It may be no mapping. Memory is given back after a lost race only: it may as well leak.
         return;
+    }
+    if let Some(unregister) = leak_sanitizer(c"__lsan_unregister_root_region") {
+        // SAFETY: registered with these numbers.
+        unsafe { unregister(memory.as_ptr().cast(), count * size_of::<T>()) };
     }
     // SAFETY: the caller's promise: exactly this mapping, unused.
     unsafe { libc::munmap(memory.as_ptr().cast(), count * size_of::<T>()) };
