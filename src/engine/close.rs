@@ -70,8 +70,14 @@ impl Engine {
             // ORDER[wait] the counter, then the look; partner: `tell_closers`.
             let seen = entry.changes.load_sc();
             let running = self.running(record, scope);
-            // Not revoked any more: another one ends it, and is what runs.
             let is_quiet = running == 0 && !self.is_passed_over(scope);
+            // A pass was cut short. Seen at the latest now: it said so before it cleared its cell.
+            // AcqRel: partner: the store in `leave_scope_frame`. One of those who wait.
+            if entry.unfinished.compare_exchange(scope.0, 0, AcqRel, Relaxed).is_ok() {
+                self.end_members(record, scope, entry, &unbind)?;
+                continue;
+            }
+            // Not revoked any more: another one ends it, and is what runs.
             if is_quiet || !self.slots.at(scope.index()).is_revoked(scope) {
                 break (0, self.end_empty(record, scope, patience));
             }
@@ -92,10 +98,6 @@ impl Engine {
             drop(note);
             if self.has_pending() {
                 self.drain_pending(record);
-            }
-            // AcqRel: partner: the store in `leave_scope_frame`. One of those who wait.
-            if entry.unfinished.compare_exchange(scope.0, 0, AcqRel, Relaxed).is_ok() {
-                self.end_members(record, scope, entry, &unbind)?;
             }
         })
     }
