@@ -286,18 +286,29 @@ impl Engine {
             return Ok(());
         }
         for number in 0..SHARDS {
-            while let Some(handle) = self.find_ending(record, scope, number) {
-                let slot = self.slots.at(handle.index());
-                self.wait_until_ended(record, slot, handle, patience)?;
+            loop {
+                let ending = self.ending(record, scope, number);
+                if ending.handles().is_empty() {
+                    break;
+                }
+                for handle in ending.handles() {
+                    let slot = self.slots.at(handle.index());
+                    self.wait_until_ended(record, slot, *handle, patience)?;
+                }
             }
         }
         Ok(())
     }
 
-    fn find_ending(&self, record: &Record, scope: Handle, number: u32) -> Option<Handle> {
+    /// Callbacks of the shard that have ended and whose destroy has not returned: all, or a batch.
+    fn ending(&self, record: &Record, scope: Handle, number: u32) -> Batch {
+        let mut ending = Batch::EMPTY;
         let section = self.section(record);
-        let shard = self.lock_shard(&section, scope, number).ok()?;
-        shard.members().find(|handle| self.slots.at(handle.index()).is_ending(*handle))
+        if let Ok(shard) = self.lock_shard(&section, scope, number) {
+            let is_ending = |handle: &Handle| self.slots.at(handle.index()).is_ending(*handle);
+            shard.members().filter(is_ending).take(BATCH).for_each(|handle| ending.push(handle));
+        }
+        ending
     }
 }
 
