@@ -121,7 +121,7 @@ TEST(an_empty_scope_closes_at_once) {
     CHECK_EQ(running, 0);
     running = 77;
     CHECK_REFUSED(cbr_scope_close(scope, timeouts[i], &running), CBR_ERR_STALE);
-    CHECK_EQ(running, 77);
+    CHECK_EQ(running, 0); /* a count is always written */
   }
 }
 
@@ -212,7 +212,7 @@ TEST(the_default_scope_cannot_be_closed) {
   subject_register(&it);
   CHECK_REFUSED(cbr_scope_close(0, -1, &running), CBR_ERR_INVALID);
   CHECK_REFUSED(cbr_scope_close(0, -1, NULL), CBR_ERR_INVALID);
-  CHECK_EQ(running, 77);
+  CHECK_EQ(running, 0);
   CHECK_OK(cbr_call(it.handle, NULL, NULL));
   CHECK_OK(cbr_unregister(it.handle));
 }
@@ -264,7 +264,7 @@ static void check_scope_refused(cbr_scope scope, cbr_status expected) {
   CHECK_REFUSED(cbr_key_detach(scope, 1, 1), expected);
   CHECK_REFUSED(cbr_key_detach_all(scope, 1, &count), expected);
   CHECK_EQ(found, 99);
-  CHECK_EQ(running, 77);
+  CHECK_EQ(running, 0);
   CHECK_EQ(count, 77);
   CHECK_EQ(references(it.handle), 1);
   CHECK_OK(cbr_unregister(it.handle));

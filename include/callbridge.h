@@ -8,9 +8,9 @@
  *  1. A call that fails changes nothing: it takes no ownership, writes no output, runs no destroy
  *     function. Except: CBR_ERR_CALLBACK and CBR_ERR_PANIC (the callback ran; the result is not
  *     written), and CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK of cbr_unregister_wait and cbr_scope_close
- *     (about the wait: what they end is revoked all the same; counts are written). A call that is
- *     refused may have been the last that an ended callback waited for: then that one's destroy
- *     function runs in it.
+ *     (about the wait: what they end is revoked all the same); and out_running is always written. A
+ *     call that is refused may have been the last that an ended callback waited for: then that one's
+ *     destroy function runs in it.
  *  2. Every object is a 64-bit handle, 0 is none. Handles may be copied, stored, compared, logged and
  *     passed between threads freely. A handle never dangles: used after its object is gone it gives
  *     CBR_ERR_STALE, used for another kind of object CBR_ERR_KIND, a number that was never issued
@@ -672,8 +672,8 @@ cbr_status cbr_scope_open(const char *name, cbr_scope *out_scope);
  * and here; at last that of the thread hooks. CBR_OK means that no code of the scope can run any more,
  * so that its shared object may be unloaded.
  * `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait. `out_running`: how many of its
- * callbacks have a destroy function that has not returned, and threads that detach; may be NULL. 0 with
- * CBR_ERR_TIMEOUT: only another thread's cbr_scope_close is not done.
+ * callbacks have a destroy function that has not returned, and threads that detach; always written; may
+ * be NULL. 0 with CBR_ERR_TIMEOUT: only another thread's cbr_scope_close is not done.
  * Threads: any, several at once. From inside one of its callbacks, of their destroy functions, of its
  * detach function, or of a destroy function that the close itself runs, or while a thread inside one
  * waits, directly or through others, for something that the caller is inside, it returns

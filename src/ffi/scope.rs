@@ -64,8 +64,8 @@ pub unsafe extern "C-unwind" fn cbr_scope_open(
 /// and here; at last that of the thread hooks. CBR_OK means that no code of the scope can run any more,
 /// so that its shared object may be unloaded.
 /// `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait. `out_running`: how many of its
-/// callbacks have a destroy function that has not returned, and threads that detach; may be NULL. 0 with
-/// CBR_ERR_TIMEOUT: only another thread's cbr_scope_close is not done.
+/// callbacks have a destroy function that has not returned, and threads that detach; always written; may
+/// be NULL. 0 with CBR_ERR_TIMEOUT: only another thread's cbr_scope_close is not done.
 /// Threads: any, several at once. From inside one of its callbacks, of their destroy functions, of its
 /// detach function, or of a destroy function that the close itself runs, or while a thread inside one
 /// waits, directly or through others, for something that the caller is inside, it returns
@@ -88,13 +88,11 @@ pub unsafe extern "C-unwind" fn cbr_scope_close(
         }
         with_record(|record| registry::close_scope(record, Handle(scope), patience))
     });
-    let result = closed.and_then(|(running, result)| {
-        if !out_running.is_null() {
-            // SAFETY: not NULL, and the caller's promise.
-            unsafe { *out_running = running };
-        }
-        result
-    });
+    let (running, result) = closed.unwrap_or_else(|error| (0, Err(error)));
+    if !out_running.is_null() {
+        // SAFETY: not NULL, and the caller's promise.
+        unsafe { *out_running = running };
+    }
     report("cbr_scope_close", scope, result)
 }
 
