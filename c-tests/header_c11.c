@@ -148,3 +148,26 @@ cbr_status use(cbr_handle *out) {
   (void)cbr_register(callback, CBR_TO_PTR(*out), cbr_release_ptr, out);
   return cbr_register_with(&options, out);
 }
+
+/* --- hooks, scopes, bindings --------------------------------------------------------------- */
+
+SAME(sizeof(cbr_hook), 8);
+SAME(CBR_PIN_MODULE, 2);
+SAME(CBR_BIND_ONCE, 0);
+SAME(CBR_BIND_REPLACE, 1);
+
+static cbr_hook hook_in_static_storage = CBR_HOOK_INIT;
+
+void *attach(void *user_data);
+void detach(void *user_data, void *token);
+
+cbr_status own(cbr_scope *out);
+cbr_status own(cbr_scope *out) {
+  cbr_thread_attach_fn attach_function = attach;
+  cbr_thread_detach_fn detach_function = detach;
+  cbr_hook local = CBR_HOOK_INIT;
+  (void)cbr_hook_call(&hook_in_static_storage, CBR_THREAD_NOT_OURS, NULL);
+  (void)cbr_hook_swap(&local, CBR_HANDLE_NONE, NULL);
+  (void)cbr_scope_open("name", out);
+  return cbr_scope_set_thread_hooks(*out, attach_function, detach_function, NULL, NULL);
+}

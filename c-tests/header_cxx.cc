@@ -48,3 +48,17 @@ cbr_status use(cbr_handle *out) {
                                    nullptr, nullptr, out);
   return status == CBR_OK ? cbr_register_with(&options, out) : status;
 }
+
+static_assert(std::is_standard_layout_v<cbr_hook> && std::is_trivial_v<cbr_hook>);
+static_assert(sizeof(cbr_hook) == 8);
+static cbr_hook hook_in_static_storage = CBR_HOOK_INIT;
+
+cbr_status own(cbr_scope *out);
+cbr_status own(cbr_scope *out) {
+  cbr_hook local = CBR_HOOK_INIT;
+  (void)cbr_hook_swap(&local, CBR_HANDLE_NONE, nullptr);
+  (void)cbr_hook_call(&hook_in_static_storage, nullptr, nullptr);
+  (void)cbr_scope_open(nullptr, out);
+  return cbr_scope_set_thread_hooks(
+      *out, [](void *) -> void * { return CBR_THREAD_NOT_OURS; }, [](void *, void *) {}, nullptr, nullptr);
+}
