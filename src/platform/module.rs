@@ -68,8 +68,11 @@ unsafe fn reopen(name: *const c_char, flags: libc::c_int) -> *mut c_void {
     // SAFETY: the caller's promise; with RTLD_NOLOAD no initializer runs.
     let handle = unsafe { libc::dlopen(name, libc::RTLD_LAZY | libc::RTLD_NOLOAD | flags) };
     if handle.is_null() {
-        // SAFETY: forgets the words of the failure, which are nobody's.
-        unsafe { libc::dlerror() };
+        // SAFETY: forgets the words of the failure, which are nobody's; glibc frees them when asked again.
+        unsafe {
+            libc::dlerror();
+            libc::dlerror();
+        }
     }
     handle
 }

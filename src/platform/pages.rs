@@ -30,22 +30,54 @@ pub(crate) unsafe fn alloc_zeroed<T>(count: usize) -> Option<std::ptr::NonNull<T
         // SAFETY: the range is the mapping made above.
         unsafe { libc::madvise(address, bytes, libc::MADV_HUGEPAGE) };
     }
-    if let Some(register) = leak_sanitizer(c"__lsan_register_root_region") {
-        // SAFETY: the mapping made above; `free` takes it back.
-        unsafe { register(address, bytes) };
-    }
+    leak_sanitizer::register(address, bytes);
     std::ptr::NonNull::new(address.cast())
 }
 
 /// LeakSanitizer, if the host runs under it, looks for pointers in mappings that it is told of: what these
 /// pages point to is no leak.
-#[cfg(not(any(loom, miri)))]
-fn leak_sanitizer(
-    function: &std::ffi::CStr,
-) -> Option<unsafe extern "C" fn(*const std::ffi::c_void, usize)> {
-    // SAFETY: a string; null or a function of this type, as <sanitizer/lsan_interface.h> says, and
-    // Option<fn> has null for None.
-    unsafe { std::mem::transmute(libc::dlsym(libc::RTLD_DEFAULT, function.as_ptr())) }
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri))))]
+mod leak_sanitizer {
+    use std::ffi::c_void;
+
+    type Tell = unsafe extern "C" fn(*const c_void, usize);
+
+    // Weak: null where the process has no such function. (dlsym would change the thread's dlerror.)
+    std::arch::global_asm!(
+        ".weak __lsan_register_root_region",
+        ".weak __lsan_unregister_root_region",
+    );
+
+    macro_rules! tell {
+        ($name:ident, $symbol:literal) => {
+            pub(super) fn $name(address: *const c_void, bytes: usize) {
+                let function: *const ();
+                // SAFETY: reads the linker's entry for the symbol.
+                unsafe {
+                    std::arch::asm!(
+                        concat!("mov {}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
+                        out(reg) function,
+                        options(nostack, preserves_flags, pure, readonly),
+                    );
+                }
+                // SAFETY: null, or a function of this type, as <sanitizer/lsan_interface.h> says; Option<fn>
+                // has null for None.
+                let function: Option<Tell> = unsafe { std::mem::transmute(function) };
+                if let Some(function) = function {
+                    // SAFETY: a mapping that was just made, or that is about to go.
+                    unsafe { function(address, bytes) };
+                }
+            }
+        };
+    }
+    tell!(register, "__lsan_register_root_region");
+    tell!(unregister, "__lsan_unregister_root_region");
+}
+
+#[cfg(not(any(all(target_arch = "x86_64", target_os = "linux"), loom, miri)))]
+mod leak_sanitizer {
+    pub(super) fn register(_address: *const std::ffi::c_void, _bytes: usize) {}
+    pub(super) fn unregister(_address: *const std::ffi::c_void, _bytes: usize) {}
 }
 
 /// 1 once a mapping was refused.
@@ -71,10 +103,7 @@ pub(crate) unsafe fn free<T>(memory: std::ptr::NonNull<T>, count: usize) {
         // It may be no mapping. Memory is given back after a lost race only: it may as well leak.
         return;
     }
-    if let Some(unregister) = leak_sanitizer(c"__lsan_unregister_root_region") {
-        // SAFETY: registered with these numbers.
-        unsafe { unregister(memory.as_ptr().cast(), count * size_of::<T>()) };
-    }
+    leak_sanitizer::unregister(memory.as_ptr().cast(), count * size_of::<T>());
     // SAFETY: the caller's promise: exactly this mapping, unused.
     unsafe { libc::munmap(memory.as_ptr().cast(), count * size_of::<T>()) };
 }
