@@ -123,7 +123,7 @@ impl Thread {
         mark::new(if self.is(MarkWithoutGeneration) { 0 } else { h.generation }, who)
     }
 
-    async fn is_live(&self, h: Handle) -> bool {
+    pub(crate) async fn is_live(&self, h: Handle) -> bool {
         let any = self.is(EnterIgnoresGeneration);
         let live = |w| if any { word::any_live(w) } else { word::is(w, h, word::LIVE) };
         self.test(word_of(h), live).await

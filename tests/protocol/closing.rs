@@ -67,6 +67,10 @@ impl Thread {
         self.port.scope("close", close).await;
     }
 
+    pub(crate) async fn is_occupied(&self, h: Handle) -> bool {
+        self.occupied().await & bit(h) != 0
+    }
+
     /// Which of the set other threads are inside of, a bit each.
     async fn occupied(&self) -> Val {
         let look = async {

@@ -215,7 +215,7 @@ impl Thread {
         self.cas(word_of(h), expect, new).await.is_ok()
     }
 
-    async fn destroy_and_free(&self, h: Handle) {
+    pub(crate) async fn destroy_and_free(&self, h: Handle) {
         let finalize = async {
             // Who destroys counts as inside: a destroy function that waits can close a cycle.
             let cell = self.cell(self.free_cell().await);
@@ -229,6 +229,9 @@ impl Thread {
                 _ => {}
             }
             self.tell(Event::DestroyReturns(h));
+            if self.rules.member == Some(h) {
+                self.leave_scope().await;
+            }
             let who = if self.is(MarkWithoutGeneration) { mark::NOBODY } else { mark::FREE };
             self.store(mark_of(h), self.mark(h.next(), who)).await;
             let plain = !self.rules.fallback || self.is(PlainFree);

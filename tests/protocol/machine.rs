@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::ghost::Lives;
 use crate::program::Program;
-use crate::values::{Handle, Val, generation, mark, note, word};
+use crate::values::{CLOSING, Handle, Val, generation, mark, note, word};
 
 pub(crate) const THREADS: usize = 5;
 const BUFFER: usize = 10;
@@ -18,6 +18,9 @@ pub(crate) enum Kind {
     UserData,
     Holds,
     WaitFlag,
+    /// Of a scope: how many callbacks it has, and what its closers sleep on.
+    Members,
+    Changes,
     /// The two cells of a record.
     Cell,
     CellAbove,
@@ -32,8 +35,10 @@ pub(crate) enum Kind {
 }
 use Kind::*;
 
-const KINDS: [Kind; 12] =
-    [Word, Mark, UserData, Holds, WaitFlag, Cell, CellAbove, Bias, Note, InUse, Pending, Told];
+const KINDS: [Kind; 14] = [
+    Word, Mark, UserData, Holds, WaitFlag, Members, Changes, Cell, CellAbove, Bias, Note, InUse,
+    Pending, Told,
+];
 const LOCATIONS: usize = KINDS.len() * THREADS;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +67,7 @@ impl Loc {
             (Mark, mark::MANY) => format!("({high}, MANY)"),
             (Mark, who) => format!("({high}, record {})", who - 1),
             (Note, _) => format!("({}, epoch {high})", handle(note::handle(value))),
+            (Cell | CellAbove, _) if value == CLOSING => "closing".into(),
             (UserData | Cell | CellAbove | Bias | Pending, _) => handle(Handle::from_id(value)),
             _ => value.to_string(),
         }

@@ -2,9 +2,10 @@
 //! x86 and with membarrier as it is.
 //!
 //! This is a model, written beside the library and not of its code: change both together. The
-//! hardware is `machine.rs`; the protocol is `calls.rs`, `ending.rs`, `closing.rs`, `references.rs`
-//! and `waiting.rs`; its promises are `ghost.rs`; who does what at once is `scenarios.rs`; what must
-//! not be left out is `mutations.rs`; the search is `program.rs` and `explore.rs`.
+//! hardware is `machine.rs`; the protocol is `calls.rs`, `ending.rs`, `closing.rs`, `closers.rs`,
+//! `references.rs` and `waiting.rs`; its promises are `ghost.rs`; who does what at once is
+//! `scenarios.rs`; what must not be left out is `mutations.rs`; the search is `program.rs` and
+//! `explore.rs`.
 //!
 //!     cargo test --test protocol -- --nocapture --test-threads=1
 //!
@@ -12,6 +13,7 @@
 //! what it did and saw. `[store buffer]` is a store that reaches memory.
 
 mod calls;
+mod closers;
 mod closing;
 mod ending;
 mod explore;
@@ -79,6 +81,7 @@ groups! {
     waiting_and_deadlocks 'J'
     a_refused_barrier 'L'
     ending_many_at_once 'M'
+    closers_of_a_scope_wait 'N'
 }
 
 #[test]

@@ -81,4 +81,12 @@ mutations! {
     CellsBeforeNote          Both       "J12"    "deadlock: a thread's cells before its note"
     CycleSeenOnce            Both       "J15"    "deadlock: no second look at the notes"
     NoteWithoutEpoch         Both       "J14"    "deadlock: one note is like the next"
+    WinnerTellsNobody        Both       "N2 N3"  "close: who ends the scope does not tell before it destroys"
+    PassTellsNobody          Both       "N6 N8"  "close: the cell cleared, and nobody told"
+    ChangesAfterLook         Both       "N1 N4"  "close: the counter of changes after the look"
+    LastMemberTellsNobody    Both       "N4"     "finalize: the list is empty, and no closer told"
+    DetachTellsNobody        Both       "N3"     "detach: the cell cleared, and nobody told"
+    PlainDetach              Fallback   "N3"     "detach: the cell by a plain store"
+    DetachUnchecked          Both       "N3"     "detach: no second look at the word"
+    DetachLeavesPlainly      Fallback   "N3"     "detach: the cell cleared by a plain store"
 }

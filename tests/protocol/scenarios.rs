@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use crate::closers::{MEMBERS, SCOPE};
 use crate::closing::SET;
 use crate::machine::{Kind, Loc, Machine, State, THREADS};
 use crate::mutations::Mutation;
@@ -15,8 +16,9 @@ use crate::waiting::Outcome;
 
 /// Name, what is at stake, the threads. `T@0` has record 0, which others may have, too. Before the
 /// threads: `a:MANY` or `a:0` for a mark at the start, `refused` for a heavy barrier that fails,
-/// `~a` for what destroy does. `close` ends a and b at once. A verb with `?` is done only if the last hold, retain or hearing
-/// went well.
+/// `~a` for what destroy does, `owns a` if the scope c owns a. `close` ends a and b at once; `close c`
+/// closes the scope, `quit c` is unwound out of that, `detach c` runs its detach function. A verb with
+/// `?` is done only if the last hold, retain or hearing went well.
 pub(crate) struct Scenario(pub(crate) &'static str, pub(crate) &'static str, &'static str);
 
 /// The letters are the groups of the tests.
@@ -182,6 +184,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario("M21", "a wait for one meanwhile", "T: call b | Q: wait b | R: close"),
     Scenario("M22", "a biased thread ends, its record goes on with the other one",
         "T@0: take, lean a, call a, give | T'@0: take, call b, give | R: close"),
+    Scenario("N1", "two closers", "Q: close c | R: close c"),
+    Scenario("N2", "three closers", "P: close c | Q: close c | R: close c"),
+    Scenario("N3", "two closers, a thread that ends and detaches",
+        "T: detach c | Q: close c | R: close c"),
+    Scenario("N4", "two closers, a call inside", "owns a | T: call a | Q: close c | R: close c"),
+    Scenario("N5", "a closer, a call inside, a thread that ends and detaches",
+        "owns a | T: call a | U: detach c | R: close c"),
+    Scenario("N6", "a closer, another one that is unwound", "Q: quit c | R: close c"),
+    Scenario("N7", "a closer, another one that is unwound, a call inside",
+        "owns a | T: call a | Q: quit c | R: close c"),
+    Scenario("N8", "two closers, another one that is unwound",
+        "P: quit c | Q: close c | R: close c"),
 ];
 
 type Verb = (&'static str, Handle);
@@ -262,7 +276,9 @@ async fn act(t: &Thread, script: &[Verb], mut now: Progress) -> Option<Progress>
         "release" => t.release(h).await,
         "unregister" => t.unregister(h).await,
         "revoke" => t.revoke(h).await,
+        "close" | "quit" if h == SCOPE => t.close_scope(verb == "quit").await,
         "close" => t.close().await,
+        "detach" => t.detach().await,
         "register" => t.register(h, given(h)).await,
         "given" => t.until(given(h), 1).await,
         "tell" => t.store(given(h), 1 + u8::from(now.ok)).await,
@@ -290,7 +306,8 @@ pub(crate) struct Setting {
 
 impl Setting {
     pub(crate) fn new(scenario: &Scenario, fallback: bool, mutation: Option<Mutation>) -> Setting {
-        let mut rules = Rules { fallback, mutation, records: 0, refused: false, destroy: None };
+        let (records, refused, destroy, member) = (0, false, None, None);
+        let mut rules = Rules { fallback, mutation, records, refused, destroy, member };
         let mut setting = Setting { machine: Machine::default(), ends: Vec::new() };
         for slot in 0..3 {
             let h = Handle { slot, generation: 0 };
@@ -303,6 +320,11 @@ impl Setting {
             let (name, script) = part.split_once(':').unwrap_or((part, ""));
             match (name.trim(), script.trim()) {
                 ("refused", _) => rules.refused = true,
+                ("owns a", _) => {
+                    rules.member = Some(handle("a"));
+                    setting.machine.initial.push((MEMBERS, 1));
+                    setting.ends.extend(rules.member);
+                }
                 (name @ ("a" | "b" | "c"), who) => {
                     let who = if who == "MANY" {
                         mark::MANY
@@ -357,8 +379,10 @@ impl Setting {
 /// What must have been destroyed if a script says this.
 fn ended(&(verb, h): &Verb) -> Vec<Handle> {
     match verb.trim_end_matches('?') {
-        "close" => SET.into(),
-        "unregister" | "revoke" | "release" | "wait" | "try" | "cycle" | "stuck" => vec![h],
+        "close" if h != SCOPE => SET.into(),
+        "close" | "unregister" | "revoke" | "release" | "wait" | "try" | "cycle" | "stuck" => {
+            vec![h]
+        }
         _ => Vec::new(),
     }
 }

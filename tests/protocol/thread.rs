@@ -20,6 +20,8 @@ pub(crate) struct Rules {
     /// The heavy barrier fails when it is asked for: a system call filter came after the start.
     pub(crate) refused: bool,
     pub(crate) destroy: Option<(Handle, Destroy)>,
+    /// What the scope owns, if there is one.
+    pub(crate) member: Option<Handle>,
 }
 
 #[derive(Clone)]

@@ -6,6 +6,9 @@ pub(crate) type Val = u8;
 /// How many handles there are, with 0 for none.
 pub(crate) const HANDLES: usize = 10;
 
+/// Not a handle: what the cell of a thread holds that passes over a scope which it closes.
+pub(crate) const CLOSING: Val = 10;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Handle {
     pub(crate) slot: u8,

@@ -44,7 +44,7 @@ impl Thread {
         self.step("wait", h, wait).await
     }
 
-    async fn is_gone(&self, h: Handle) -> bool {
+    pub(crate) async fn is_gone(&self, h: Handle) -> bool {
         let gone = self.test(word_of(h), |word| generation(word) != h.generation).await;
         if gone {
             self.tell(Event::Awaited(h));
@@ -52,7 +52,7 @@ impl Thread {
         gone
     }
 
-    async fn sleep_until_gone(&self, h: Handle, may_time_out: bool) -> Outcome {
+    pub(crate) async fn sleep_until_gone(&self, h: Handle, may_time_out: bool) -> Outcome {
         let round = || async {
             self.swap(wait_flag_of(h), 1).await;
             if !(self.rules.fallback || self.rules.refused || self.is(WaiterWithoutBarrier)) {
