@@ -4,7 +4,7 @@
 //! word is revoked, then comes one heavy barrier, and only then the look at the records. A call that
 //! the look finds was published before the barrier or found REVOKED after it, so its leave finalizes;
 //! what the look does not find is outside, and is finalized here. `tests/protocol` has it as "ending
-//! many".
+//! many", and the waiting of several who close as "closers of a scope wait".
 
 use super::Engine;
 use super::frame::{Failed, Frame, StackPlace, Tag};
