@@ -59,6 +59,7 @@ static struct {
   cbr_hook hooks[HOOKS];
   long ran; /* runs of callbacks */
   long ended, closed, attached, detached;
+  int letting_go; /* nothing is bound or put anywhere any more */
 } all;
 
 static __thread struct worker *me;
@@ -107,7 +108,7 @@ static void item_destroy(void *user_data) {
   if (load_int(&it->running) != 0) FAIL("destroy runs during %d calls", load_int(&it->running));
   check_open(it->life, "destroy");
   count(&all.ended);
-  if (rng_below(&me->rng, 8) == 0) use_something(me, 3);
+  if (!all.letting_go && rng_below(&me->rng, 8) == 0) use_something(me, 3);
 }
 
 static void *attach(void *user_data) {
@@ -413,6 +414,7 @@ static void check_all_detached(void) {
 
 /* Gives back what this program still owns; no callback is unregistered. */
 static void let_everything_go(void) {
+  all.letting_go = 1;
   for (int i = 0; i < HOOKS; i++) CHECK_OK(cbr_hook_swap(&all.hooks[i], CBR_HANDLE_NONE, NULL));
   for (int i = 0; i < PLACES; i++) {
     if (all.handles[i] != CBR_HANDLE_NONE) check_ok_or_stale(cbr_release(all.handles[i]));

@@ -42,19 +42,16 @@ mod leak_sanitizer {
 
     type Tell = unsafe extern "C" fn(*const c_void, usize);
 
-    // Weak: null where the process has no such function. (dlsym would change the thread's dlerror.)
-    std::arch::global_asm!(
-        ".weak __lsan_register_root_region",
-        ".weak __lsan_unregister_root_region",
-    );
-
     macro_rules! tell {
         ($name:ident, $symbol:literal) => {
             pub(super) fn $name(address: *const c_void, bytes: usize) {
                 let function: *const ();
+                // Weak, said in every object that asks: null where the process has no such function. (dlsym
+                // would change the thread's dlerror.)
                 // SAFETY: reads the linker's entry for the symbol.
                 unsafe {
                     std::arch::asm!(
+                        concat!(".weak ", $symbol),
                         concat!("mov {}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
                         out(reg) function,
                         options(nostack, preserves_flags, pure, readonly),
