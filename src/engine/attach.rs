@@ -8,6 +8,7 @@ use super::handle::{Handle, Kind};
 use super::invoke;
 use super::record::Record;
 use super::slot::{Phase, Slot, Word};
+use super::stack::ROUNDS;
 use crate::error::{Error, Fault};
 use crate::sync::{Relaxed, TotalOrder};
 use std::alloc::{Layout, alloc, dealloc};
@@ -16,7 +17,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 /// `CBR_THREAD_NOT_OURS`: the host had attached the thread, so nobody detaches it.
-pub(crate) const NOT_OURS: *mut c_void = ptr::without_provenance_mut(usize::MAX);
+const NOT_OURS: *mut c_void = ptr::without_provenance_mut(usize::MAX);
 
 /// A scope that this thread is attached to, or is being attached to.
 struct Attachment {
@@ -180,7 +181,7 @@ impl Engine {
     /// The thread ends: tells the scopes that it is attached to. What the detach functions call may attach
     /// it again, and some never stop: then some are left.
     pub(super) fn detach_thread(&self, record: &Record) {
-        let limit = 4 * record.attachments.count();
+        let limit = ROUNDS * record.attachments.count();
         for (scope, token) in std::iter::from_fn(|| record.attachments.pop()).take(limit) {
             if token != NOT_OURS {
                 self.detach_from(record, scope, token);

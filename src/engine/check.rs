@@ -3,7 +3,6 @@
 use super::Engine;
 use super::handle::{Handle, Kind};
 use super::slot::{Mark, Phase, SPECIAL, Word};
-use crate::error::Error;
 use crate::platform::{clock, environment, logging};
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release, TotalOrder, spin_hint};
 use std::ffi::CStr;
@@ -12,7 +11,7 @@ use std::ffi::CStr;
 const SLOW: u64 = 100;
 
 /// What a level includes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum Level {
     /// Handles only.
@@ -52,7 +51,8 @@ impl Check {
 
     // Relaxed in what follows: each number stands alone, and a level holds from about now on.
 
-    fn is_handles_only(&self) -> bool {
+    /// Is a signature that the host states not compared?
+    pub(crate) fn is_handles_only(&self) -> bool {
         self.level.load(Relaxed) == Level::Handles as u32 + 1
     }
 
@@ -150,17 +150,5 @@ fn read(name: &CStr, what: &str, take: impl FnOnce(&str) -> Option<()>) {
     let Some(value) = environment::variable(name) else { return };
     if value.to_str().ok().map(str::trim).and_then(take).is_none() {
         logging::warn(|| format!("{name:?}={value:?} is not {what}: ignored"));
-    }
-}
-
-impl Engine {
-    /// May `cbr_enter` and `cbr_hold` give access to a function of another signature than they were
-    /// asked for?
-    pub(crate) fn check_signature(&self, have: u64, want: u64) -> Result<(), Error> {
-        if have == want || self.check.is_handles_only() {
-            Ok(())
-        } else {
-            Err(Error::Signature { have, want })
-        }
     }
 }

@@ -12,7 +12,6 @@ use super::handle::{Handle, Kind};
 use super::members::SHARDS;
 use super::record::Record;
 use super::scope::Scope;
-use super::slot::{Phase, Word};
 use super::wait::{Note, Patience};
 use crate::error::Error;
 use crate::platform::futex;
@@ -123,10 +122,7 @@ impl Engine {
     /// Nothing is left of the scope but itself. One of those who close it ends it.
     fn end_empty(&self, record: &Record, scope: Handle, patience: Patience) -> Result<(), Error> {
         let slot = self.slots.at(scope.index());
-        let revoked = Word::new(scope.generation(), Phase::Revoked);
-        let finalizing = Word::new(scope.generation(), Phase::Finalizing);
-        // AcqRel: one winner.
-        if slot.word.compare_exchange(revoked.0, finalizing.0, AcqRel, Relaxed).is_err() {
+        if !slot.begin_finalizing(scope) {
             return self.wait_until_ended(record, slot, scope, patience);
         }
         // Whoever sleeps because of something that ends from now on would not be told by it: only what

@@ -7,18 +7,14 @@ use super::invoke;
 use super::record::Record;
 use super::slot::{Mark, Phase, Slot, Word};
 use crate::platform::futex;
-use crate::sync::{AcqRel, Relaxed, Release, TotalOrder, light_barrier};
+use crate::sync::{Relaxed, Release, TotalOrder, light_barrier};
 
 impl Engine {
     /// Nobody is inside: runs destroy, unless another thread has come first.
     pub(crate) fn finalize(&self, record: &Record, slot: &Slot, handle: Handle) {
-        let revoked = Word::new(handle.generation(), Phase::Revoked);
-        let finalizing = Word::new(handle.generation(), Phase::Finalizing);
-        // AcqRel: one winner; acquires what registered, retained and released before.
-        if slot.word.compare_exchange(revoked.0, finalizing.0, AcqRel, Relaxed).is_err() {
-            return;
+        if slot.begin_finalizing(handle) {
+            self.run_destroy(record, slot, handle);
         }
-        self.run_destroy(record, slot, handle);
     }
 
     /// The phase is FINALIZING, and by this thread.

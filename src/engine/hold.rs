@@ -6,7 +6,7 @@ use super::handle::{Handle, Kind};
 use super::record::{Record, Stay};
 use super::slot::{Mark, Phase, Word};
 use crate::error::{Error, Fault};
-use crate::sync::{AcqRel, Relaxed, Release, SeqCst, TotalOrder};
+use crate::sync::{AcqRel, Relaxed, Release, SeqCst};
 
 /// Holds of one callback.
 const MAX_HOLDS: u32 = 1 << 30;
@@ -49,7 +49,7 @@ impl Engine {
         let slot = self.slots.at(held.index());
         // ORDER[inflight] count, then word, in the total order; partner: revoke, word, then count.
         crate::sync::fetch_sub_sc(&slot.holds, 1);
-        if Word(slot.word.load_sc()).is(held, Phase::Revoked) {
+        if slot.is_revoked(held) {
             self.after_leave(record, slot, held);
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::handle::{Handle, INDEX_BITS, Kind};
 use super::slab::Entry;
 use crate::error::Error;
-use crate::sync::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed, TotalOrder};
+use crate::sync::{AcqRel, Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed, TotalOrder};
 
 /// The life of a slot: `Free → Live → Revoked → Finalizing → Free` of the next generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -251,6 +251,14 @@ impl Slot {
     pub(crate) fn is_revoked(&self, handle: Handle) -> bool {
         // ORDER[inflight] after a cell that the caller has changed; partner: the revoke.
         Word(self.word.load_sc()).is(handle, Phase::Revoked)
+    }
+
+    /// Revoked → finalizing: true for the one thread that is to end the object.
+    pub(crate) fn begin_finalizing(&self, handle: Handle) -> bool {
+        let revoked = Word::new(handle.generation(), Phase::Revoked);
+        let finalizing = Word::new(handle.generation(), Phase::Finalizing);
+        // AcqRel: one winner; acquires what registered, retained and released before.
+        self.word.compare_exchange(revoked.0, finalizing.0, AcqRel, Relaxed).is_ok()
     }
 
     /// The word, for a decision that a compare-exchange or a later check will confirm.

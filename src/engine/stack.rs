@@ -12,7 +12,7 @@ use crate::platform::logging;
 use crate::sync::Relaxed;
 
 /// How often a thread's end is tried: glibc's PTHREAD_DESTRUCTOR_ITERATIONS.
-const ROUNDS: u32 = 4;
+pub(super) const ROUNDS: usize = 4;
 
 /// Counts as depth: a call or an entered pin, not a destroy or detach function.
 fn counts(frame: &&Frame) -> bool {

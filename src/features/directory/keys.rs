@@ -82,8 +82,8 @@ impl Keys {
         }
         let section = engine.section(record);
         let found = self.table.look(&section, scope, &key, |bucket| {
-            let events = bucket.get(&key)?.iter();
-            events.clone().find(|(other, _)| *other == event).map(|(_, handle)| *handle)
+            let events = bucket.get(&key)?;
+            events.iter().find(|(other, _)| *other == event).map(|(_, handle)| *handle)
         })?;
         record.memo.remember(question, version, found);
         Some(found)
