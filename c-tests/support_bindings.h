@@ -4,11 +4,11 @@
 #define CALLBRIDGE_SUPPORT_BINDINGS_H
 
 #include "support_child.h"
+#include "support_memory.h"
 #include "support_owners.h"
 #include "support_random.h"
 
 #include <malloc.h>
-#include <sys/resource.h>
 
 /* Places with different numbers are different ones. */
 static cbr_status place_bind(cbr_scope scope, long place, cbr_handle handle, uint32_t mode);
@@ -1015,21 +1015,10 @@ static inline void check_memory_stays_bounded(cbr_scope scope, long most, long s
 
 /* --- no memory ---------------------------------------------------------------------------- */
 
-static inline void limit_address_space(size_t more) {
-  long pages = 0;
-  if (under_valgrind() || HARNESS_SANITIZED)
-    SKIP("the tool itself needs the address space that this test takes away");
-  FILE *file = fopen("/proc/self/statm", "r");
-  CHECK(file != NULL && fscanf(file, "%ld", &pages) == 1);
-  fclose(file);
-  rlim_t most = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + more;
-  struct rlimit limit = {most, most};
-  CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
-}
-
 /* Every byte that the heap can give, as a list. */
 static inline void *take_all_memory(void) {
   void **all = NULL, **block;
+  skip_where_limits_do_not_work();
   limit_address_space(1 << 20);
   for (size_t size = 1 << 20; size >= 16; size /= 2) {
     while ((block = (void **)malloc(size)) != NULL) {
@@ -1075,6 +1064,7 @@ static inline void check_binding_until_memory_is_out(void) {
   long count = 0;
   subject_register(&it);
   subject_register(&other);
+  skip_where_limits_do_not_work();
   limit_address_space(ROOM);
   while (count < MOST && (status = place_bind(0, count, it.handle, CBR_BIND_ONCE)) == CBR_OK)
     count++;

@@ -1,27 +1,11 @@
 /* Out of memory: a status, nothing half done, and never an abort. */
 #include "support_child.h"
+#include "support_memory.h"
 #include "support_subject.h"
 
 #include <sys/mman.h>
-#include <sys/resource.h>
 
 enum { MOST = 4000000, ROOM = 16 << 20 };
-
-static void limit_address_space(size_t more) {
-  long pages = 0;
-  FILE *file = fopen("/proc/self/statm", "r");
-  CHECK(file != NULL && fscanf(file, "%ld", &pages) == 1);
-  fclose(file);
-  rlim_t most = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + more;
-  struct rlimit limit = {most, most};
-  CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
-}
-
-static void skip_where_limits_do_not_work(void) {
-  if (under_valgrind()) SKIP("valgrind itself needs the address space that this test takes away");
-  if (HARNESS_SANITIZED)
-    SKIP("the sanitizer itself needs the address space that this test takes away");
-}
 
 static int destroyed;
 

@@ -1,26 +1,9 @@
 /* C++ exceptions that leave an attach function: on to their catcher, and the thread is not
  * attached, the call over, nothing in flight. And those of other functions of such a scope. */
+#include "support_exception.h"
 #include "support_owners.h"
 
-#include <stdexcept>
-
 namespace {
-
-struct boom : std::runtime_error {
-  explicit boom(int number) : std::runtime_error("boom"), number(number) {}
-  int number;
-};
-
-/* What the exception that comes out of this carries; 0 if none does. */
-template <class Function>
-int caught(Function function) {
-  try {
-    function();
-  } catch (const boom &it) {
-    return it.number;
-  }
-  return 0;
-}
 
 /* A scope whose attach function throws as long as it is told to. Callbacks throw their argument. */
 struct hooked {

@@ -1,15 +1,10 @@
 /* C++ exceptions that pass through the library: on to their catcher, and nothing left in flight. */
+#include "support_exception.h"
 #include "support_subject.h"
 
-#include <stdexcept>
 #include <string>
 
 namespace {
-
-struct boom : std::runtime_error {
-  explicit boom(int number) : std::runtime_error("boom"), number(number) {}
-  int number;
-};
 
 /* subject_fn counts its way out, which an exception skips: so this callback's own function. */
 intptr_t throws(void *user_data, void *arg) {
@@ -27,17 +22,6 @@ intptr_t ends_itself_and_throws(void *user_data, void *arg) {
 void enlist(struct subject *it, cbr_fn fn) {
   subject_reset(it);
   CHECK_OK(cbr_register(fn, it, subject_destroy, &it->handle));
-}
-
-/* What the exception that comes out of this carries; 0 if none does. */
-template <class Function>
-int caught(Function function) {
-  try {
-    function();
-  } catch (const boom &it) {
-    return it.number;
-  }
-  return 0;
 }
 
 void *number(int value) { return reinterpret_cast<void *>(static_cast<intptr_t>(value)); }
