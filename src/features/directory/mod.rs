@@ -6,12 +6,18 @@
 //!
 //! An entry owns a reference. It is never released under a lock: what goes is handed out first. An entry
 //! whose callback has ended counts as none, and makes room when its bucket would have to grow.
+//!
+//! DashMap's locks let readers in as long as there are others: threads that find without pause would keep
+//! out who binds. So who has to wait for a shard says so, and readers give way to it once a look.
 
 pub(crate) mod keys;
 pub(crate) mod names;
 
 use crate::engine::{Engine, Handle, Record, Section};
 use crate::error::Error;
+use crate::sync::{AtomicU32, Relaxed, spin_hint};
+use dashmap::mapref::one::RefMut;
+use dashmap::try_result::TryResult;
 use dashmap::{DashMap, SharedValue};
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
@@ -34,6 +40,8 @@ pub(crate) struct Table<K, V> {
 struct Map<K, V> {
     hasher: RandomState,
     buckets: DashMap<BucketName, Bucket<K, V>, RandomState>,
+    /// How many threads wait to change something.
+    waiting: AtomicU32,
 }
 
 /// Whether an entry may take another one's place.
@@ -60,7 +68,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         Ok(self.map.get_or_init(|| {
             let hasher = RandomState::default();
             let buckets = DashMap::with_hasher_and_shard_amount(hasher.clone(), SHARDS);
-            Map { hasher, buckets }
+            Map { hasher, buckets, waiting: AtomicU32::new(0) }
         }))
     }
 
@@ -77,6 +85,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         Q: Eq + Hash + ?Sized,
     {
         let map = self.map.get()?;
+        map.give_way();
         let bucket = map.buckets.get(&map.bucket_name(scope, key))?;
         look(&bucket)
     }
@@ -94,7 +103,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         Q: Eq + Hash + ?Sized,
     {
         let map = self.map.get()?;
-        let mut bucket = map.buckets.get_mut(&map.bucket_name(scope, key))?;
+        let mut bucket = map.get_mut(&map.bucket_name(scope, key))?;
         change(&mut bucket)
     }
 
@@ -115,7 +124,8 @@ impl<K: Eq + Hash, V> Table<K, V> {
         let map = self.map()?;
         let name = map.bucket_name(scope, key);
         let hash = map.hasher.hash_one(name);
-        let mut shard = map.buckets.shards()[map.buckets.determine_map(&name)].write();
+        let shard = &map.buckets.shards()[map.buckets.determine_map(&name)];
+        let mut shard = shard.try_write().unwrap_or_else(|| map.waiting(|| shard.write()));
         let found = match shard.find(hash, |(other, _)| *other == name) {
             Some(found) => found,
             None => {
@@ -152,7 +162,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
                 let mut batch = Batch::default();
                 let is_done = {
                     let _section = engine.section(record);
-                    let Some(mut entries) = map.buckets.get_mut(&bucket) else { break };
+                    let Some(mut entries) = map.get_mut(&bucket) else { break };
                     let mut taken = entries.extract_if(|_, _| true);
                     while batch.handles.len() < Batch::FULL
                         && let Some((key, value)) = taken.next()
@@ -174,6 +184,32 @@ impl<K: Eq + Hash, V> Table<K, V> {
 }
 
 impl<K, V> Map<K, V> {
+    /// The bucket, locked.
+    fn get_mut(&self, name: &BucketName) -> Option<RefMut<'_, BucketName, Bucket<K, V>>> {
+        match self.buckets.try_get_mut(name) {
+            TryResult::Present(bucket) => Some(bucket),
+            TryResult::Absent => None,
+            TryResult::Locked => self.waiting(|| self.buckets.get_mut(name)),
+        }
+    }
+
+    /// Runs `lock`, which waits, with readers giving way.
+    fn waiting<T>(&self, lock: impl FnOnce() -> T) -> T {
+        // Relaxed: a wish.
+        self.waiting.fetch_add(1, Relaxed);
+        let locked = lock();
+        self.waiting.fetch_sub(1, Relaxed);
+        locked
+    }
+
+    /// Lets those who wait go first.
+    fn give_way(&self) {
+        // Relaxed: see `waiting`.
+        if self.waiting.load(Relaxed) != 0 {
+            spin_hint();
+        }
+    }
+
     fn bucket_name<Q: Hash + ?Sized>(&self, scope: Handle, key: &Q) -> BucketName {
         // The lowest bits and the seven highest choose places inside a table.
         (scope, self.hasher.hash_one(key) >> 48 & (BUCKETS - 1))
