@@ -8,9 +8,9 @@
  *  1. A call that fails changes nothing: it takes no ownership, writes no output, runs no destroy
  *     function. Except: CBR_ERR_CALLBACK and CBR_ERR_PANIC (the callback ran; the result is not
  *     written), and CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK of cbr_unregister_wait and cbr_scope_close
- *     (about the wait: what they end is revoked all the same); and out_running is always written. A
- *     call that is refused may have been the last that an ended callback waited for: then that one's
- *     destroy function runs in it.
+ *     (about the wait: what they end is revoked all the same); and the counts out_running and
+ *     out_dispatched are always written. A call that is refused may have been the last that an ended
+ *     callback waited for: then that one's destroy function runs in it.
  *  2. Every object is a 64-bit handle, 0 is none. Handles may be copied, stored, compared, logged and
  *     passed between threads freely. A handle never dangles: used after its object is gone it gives
  *     CBR_ERR_STALE, used for another kind of object CBR_ERR_KIND, a number that was never issued
@@ -19,7 +19,7 @@
  *     held while host code runs, so host code may call any function from inside a callback or a
  *     destroy function. No function is async-signal-safe.
  *  4. Holding a handle is not owning it: a handle is a weak reference until cbr_retain succeeds. Hooks,
- *     names and keys each add a reference of their own, and drop it when they let go.
+ *     names, keys and accepted events each add a reference of their own, and drop it when they let go.
  *  5. Parameters: the object first, then inputs, then out_*. fn, user_data and destroy travel
  *     together, and user_data comes first in every callback. Strings are NUL-terminated UTF-8 and
  *     copied. Times are nanoseconds; -1 waits for ever, 0 does not wait.
@@ -109,12 +109,16 @@
 /* What a cbr_thread_attach_fn returns when the host had attached the thread: no detach. */
 #define CBR_THREAD_NOT_OURS ((void *)(intptr_t)-1)
 
-/* cbr_callback_options with everything at its default. */
+/* Structures that a host fills, with everything at its default. */
 #ifdef __cplusplus
 #define CBR_CALLBACK_OPTIONS_INIT                                                                  \
   { sizeof(cbr_callback_options), nullptr, nullptr, nullptr, 0, nullptr, 0, 0, 0, 0, nullptr, {0} }
+#define CBR_QUEUE_OPTIONS_INIT {sizeof(cbr_queue_options), nullptr, 0, 0, 0, 0}
+#define CBR_POST_OPTIONS_INIT {sizeof(cbr_post_options), 0, 0, nullptr, 0, nullptr, 0, 0}
 #else
 #define CBR_CALLBACK_OPTIONS_INIT {.size = sizeof(cbr_callback_options)}
+#define CBR_QUEUE_OPTIONS_INIT {.size = sizeof(cbr_queue_options)}
+#define CBR_POST_OPTIONS_INIT {.size = sizeof(cbr_post_options)}
 #endif
 
 /**
@@ -133,6 +137,41 @@
  * For cbr_name_bind and cbr_key_attach: takes the place of what is there.
  */
 #define CBR_BIND_REPLACE 1
+
+/**
+ * A full queue refuses: CBR_ERR_FULL.
+ */
+#define CBR_QUEUE_REJECT 0
+
+/**
+ * A full queue drops its oldest event.
+ */
+#define CBR_QUEUE_DROP_OLDEST 1
+
+/**
+ * A full queue has the poster wait for room.
+ */
+#define CBR_QUEUE_BLOCK 2
+
+/**
+ * An event whose callback has one waiting already replaces that one's payload, in its place.
+ */
+#define CBR_QUEUE_COALESCE 1
+
+/**
+ * One thread dispatches the queue: who opened it, until another one adopts it.
+ */
+#define CBR_QUEUE_OWNED 2
+
+/**
+ * cbr_queue_close: what waits is still dispatched.
+ */
+#define CBR_CLOSE_DRAIN 0
+
+/**
+ * cbr_queue_close: what waits is dropped.
+ */
+#define CBR_CLOSE_DISCARD 1
 
 /**
  * cbr_status is the result of most functions: `CBR_OK` or a negative error.
@@ -177,7 +216,7 @@ typedef void (*cbr_any_fn)(void);
 typedef uint64_t cbr_scope;
 
 /**
- * cbr_queue is a queue into an event loop. 0 is none.
+ * cbr_queue is a queue into an event loop, see cbr_queue_open. 0 is none.
  */
 typedef uint64_t cbr_queue;
 
@@ -232,11 +271,13 @@ typedef struct cbr_callback_options {
    */
   cbr_scope scope;
   /**
-   * Must be 0 in this version.
+   * The callback may be called on the thread that owns this CBR_QUEUE_OWNED queue alone; elsewhere calls
+   * give CBR_ERR_THREAD. 0: on any thread.
    */
   cbr_queue home;
   /**
-   * Must be 0 in this version: destroy runs on the thread that ends the callback's life.
+   * `destroy` runs when this CBR_QUEUE_OWNED queue is dispatched, after what waits there for the
+   * callback; and when the queue was closed as with 0: on the thread that ends the callback's life.
    */
   cbr_queue destroy_queue;
   /**
@@ -301,6 +342,89 @@ typedef struct cbr_hook {
    */
   uint64_t reserved;
 } cbr_hook;
+
+/**
+ * cbr_queue_options describes a queue. Start from CBR_QUEUE_OPTIONS_INIT; zero in a field means the
+ * default.
+ */
+typedef struct cbr_queue_options {
+  /**
+   * sizeof(cbr_queue_options).
+   */
+  size_t size;
+  /**
+   * For logs; at most 255 bytes of UTF-8, copied. NULL: none.
+   */
+  const char *name;
+  /**
+   * The owner: closing it closes the queue, with CBR_CLOSE_DISCARD. 0: the process's default scope.
+   */
+  cbr_scope scope;
+  /**
+   * How many events have room. 0: 1024.
+   */
+  size_t capacity;
+  /**
+   * What a post does when there is no room: CBR_QUEUE_REJECT, CBR_QUEUE_DROP_OLDEST, CBR_QUEUE_BLOCK.
+   */
+  uint32_t policy;
+  /**
+   * CBR_QUEUE_COALESCE, CBR_QUEUE_OWNED.
+   */
+  uint32_t flags;
+} cbr_queue_options;
+
+/**
+ * cbr_post_options describes an event. Start from CBR_POST_OPTIONS_INIT.
+ */
+typedef struct cbr_post_options {
+  /**
+   * sizeof(cbr_post_options).
+   */
+  size_t size;
+  /**
+   * 0: the callback's home.
+   */
+  cbr_queue queue;
+  cbr_handle handle;
+  void *data;
+  size_t len;
+  /**
+   * NULL: the payload is copied. Else it is taken over when the post is accepted, and freed with this
+   * exactly once, whatever becomes of the event.
+   */
+  cbr_destroy_fn free_data;
+  /**
+   * The scope whose code `free_data` is: closing it drops the event wherever it waits. 0: nobody's.
+   */
+  cbr_scope owner;
+  /**
+   * How long to wait for room in a full queue, in nanoseconds; -1: for ever; 0: as the queue's policy
+   * says.
+   */
+  int64_t timeout_ns;
+} cbr_post_options;
+
+/**
+ * cbr_event is what a callback may know of the event that it is called for, see cbr_current_event.
+ */
+typedef struct cbr_event {
+  cbr_handle handle;
+  /**
+   * The payload, which is also the callback's `arg`; NULL for none.
+   */
+  const void *data;
+  size_t len;
+  cbr_queue queue;
+  /**
+   * When it was posted, in nanoseconds of CLOCK_MONOTONIC; from cbr_call_on: when the callback began.
+   */
+  int64_t posted_ns;
+  /**
+   * NULL in this version.
+   */
+  const char *traceparent;
+} cbr_event;
 
 /**
  * Done.
@@ -485,7 +609,8 @@ cbr_status cbr_register(cbr_fn fn, void *user_data, cbr_destroy_fn destroy, cbr_
  * Returns: what cbr_register returns, and CBR_ERR_INVALID if `options` is NULL, its `size` is too
  * small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not
  * UTF-8, or with CBR_PIN_MODULE and no shared object that holds `fn`;
- * CBR_ERR_CLOSED if the scope is closing, CBR_ERR_STALE if it is gone, CBR_ERR_KIND if it is no scope;
+ * CBR_ERR_CLOSED if the scope, `home` or `destroy_queue` is closing, CBR_ERR_STALE if it is gone,
+ * CBR_ERR_KIND if it is something else; CBR_ERR_INVALID if such a queue is not CBR_QUEUE_OWNED;
  * CBR_ERR_SYSTEM if CBR_PIN_MODULE's object is not found again;
  * CBR_ERR_UNSUPPORTED for a field that this version does not know or requires to be 0.
  */
@@ -845,6 +970,152 @@ cbr_status cbr_key_detach(cbr_scope scope, uintptr_t key, uint32_t event);
 cbr_status cbr_key_detach_all(cbr_scope scope,
                               uintptr_t key,
                               size_t *out_count);
+
+/**
+ * cbr_queue_open makes a queue.
+ * `options`: copied; NULL: all defaults.
+ * Ownership: to be ended with cbr_queue_close, or with its scope. A queue has two descriptors' worth of
+ * the kernel: one eventfd.
+ * Threads: any; of a CBR_QUEUE_OWNED queue the calling thread is the owner.
+ * Returns: CBR_OK; CBR_ERR_INVALID for an unknown policy or flag, a wrong `size`, a name that is too
+ * long or not UTF-8, or if `out_queue` is NULL; CBR_ERR_UNSUPPORTED for a field of a later version;
+ * CBR_ERR_CLOSED, CBR_ERR_STALE or CBR_ERR_KIND for the scope; CBR_ERR_SYSTEM if the process may open
+ * no more descriptors; CBR_ERR_NOMEM; CBR_ERR_LIMIT at 2^32 events or 2^28 objects.
+ */
+cbr_status cbr_queue_open(const struct cbr_queue_options *options,
+                          cbr_queue *out_queue);
+
+/**
+ * cbr_queue_adopt makes the calling thread the owner of a CBR_QUEUE_OWNED queue, and so of the callbacks
+ * whose home it is. For a loop that was opened on one thread and runs on another.
+ * Threads: the one that will dispatch; not while another one does.
+ * Returns: CBR_OK; CBR_ERR_INVALID if the queue is not CBR_QUEUE_OWNED; CBR_ERR_CLOSED; CBR_ERR_STALE;
+ * CBR_ERR_KIND.
+ */
+cbr_status cbr_queue_adopt(cbr_queue queue);
+
+/**
+ * cbr_queue_close closes a queue: posts are refused (CBR_ERR_CLOSED), everybody who waits to post is
+ * woken, and its descriptors stay readable.
+ * `mode`: CBR_CLOSE_DRAIN: what waits is still dispatched, then dispatches give CBR_ERR_CLOSED.
+ * CBR_CLOSE_DISCARD: it is dropped, here: payloads are freed, destroy functions that wait run, who waits
+ * in cbr_call_on gets CBR_ERR_CLOSED.
+ * Ownership: the queue's memory goes when nobody is inside a function of it any more.
+ * Threads: any, also inside a callback that the queue dispatches.
+ * Returns: CBR_OK; CBR_ERR_CLOSED if it is closed, or draining and `mode` is CBR_CLOSE_DRAIN;
+ * CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID for another mode.
+ */
+cbr_status cbr_queue_close(cbr_queue queue,
+                           uint32_t mode);
+
+/**
+ * cbr_post has the callback called with a copy of the payload by whoever dispatches the queue. Events of
+ * one thread stay in order.
+ * `queue`: 0: the callback's home. `data`, `len`: copied; up to 40 bytes without an allocation. The
+ * callback's `arg` points to the copy, aligned for any type, and is NULL if `len` is 0.
+ * Ownership: the event owns a reference of the callback until it has been dispatched or dropped.
+ * Threads: any. On a full CBR_QUEUE_BLOCK queue it waits. What CBR_QUEUE_DROP_OLDEST and
+ * CBR_QUEUE_COALESCE displace is freed here.
+ * Returns: CBR_OK; CBR_ERR_FULL; CBR_ERR_CLOSED; CBR_ERR_STALE or CBR_ERR_KIND for queue or callback (a
+ * queue that was closed long ago is stale); CBR_ERR_SIGNATURE if the callback has not the default one;
+ * CBR_ERR_THREAD if the queue is not the callback's home; CBR_ERR_DEADLOCK if the queue is full and only
+ * the calling thread dispatches it, or the wait could never end; CBR_ERR_INVALID if `data` is NULL and
+ * `len` is not 0, or for queue 0 without a home; CBR_ERR_LIMIT; CBR_ERR_NOMEM.
+ */
+cbr_status cbr_post(cbr_queue queue,
+                    cbr_handle handle,
+                    const void *data,
+                    size_t len);
+
+/**
+ * cbr_post_with is cbr_post with everything else that can be said of an event.
+ * Ownership: with `free_data`, `data` is the event's once the post is accepted; when it fails it stays
+ * the caller's.
+ * Threads: any.
+ * Returns: as cbr_post; CBR_ERR_TIMEOUT; CBR_ERR_CLOSED, CBR_ERR_STALE or CBR_ERR_KIND also for the
+ * owner; CBR_ERR_INVALID also if `options` is NULL, its size wrong, or the timeout below -1;
+ * CBR_ERR_UNSUPPORTED for a field of a later version.
+ */
+cbr_status cbr_post_with(const struct cbr_post_options *options);
+
+/**
+ * cbr_call_on runs the callback on the thread that dispatches the queue, and brings its result. On that
+ * thread itself it runs at once.
+ * `arg`: the callback's; it may be on the caller's stack. `timeout_ns`: how long to wait for the
+ * beginning: -1 for ever; 0: not at all. Once begun it is waited for to the end. `out_result`: may be
+ * NULL.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_TIMEOUT: it has not run, and never will; CBR_ERR_CLOSED: the queue was
+ * closed before it began; CBR_ERR_FULL: the queue is full, or has dropped it; CBR_ERR_DEADLOCK: the
+ * dispatching thread waits, directly or through others, for this one; CBR_ERR_CALLBACK or CBR_ERR_PANIC:
+ * it ran and said so (or an exception has left it); CBR_ERR_STALE: the callback is gone, or was when its
+ * turn came; else as cbr_post. The result is written on CBR_OK only.
+ */
+cbr_status cbr_call_on(cbr_queue queue,
+                       cbr_handle handle,
+                       void *arg,
+                       int64_t timeout_ns,
+                       intptr_t *out_result);
+
+/**
+ * cbr_queue_dispatch calls the callbacks of the events that wait, one after the other, and runs the
+ * destroy functions that have come to the queue; those count as events.
+ * `max`: at most so many; 0: what is there now. `timeout_ns`: how long to wait for the first one; -1 for
+ * ever, 0 not at all. `out_dispatched`: how many; always written; may be NULL. A callback that has
+ * failed, or was gone, counts.
+ * Threads: any, several at once; of a CBR_QUEUE_OWNED queue its owner alone. Also inside a callback that
+ * it has called. An exception or pthread_exit passes through, and the event is over.
+ * Returns: CBR_OK: one or more; CBR_ERR_EMPTY: none, and timeout 0; CBR_ERR_TIMEOUT; CBR_ERR_CLOSED:
+ * closed, and nothing is left: stop; CBR_ERR_STALE: the same, later, or never a queue; CBR_ERR_KIND;
+ * CBR_ERR_THREAD; CBR_ERR_INVALID for a timeout below -1; CBR_ERR_LIMIT at 4096 nested calls;
+ * CBR_ERR_NOMEM.
+ */
+cbr_status cbr_queue_dispatch(cbr_queue queue,
+                              size_t max,
+                              int64_t timeout_ns,
+                              size_t *out_dispatched);
+
+/**
+ * cbr_queue_select waits until one of the queues has something to dispatch, or is closed. Of several
+ * that do, it does not always name the same.
+ * `queues`, `count`: at least one. `timeout_ns`: -1 waits for ever, 0 does not wait. `out_index`: which.
+ * Threads: any; of CBR_QUEUE_OWNED queues the owner.
+ * Returns: CBR_OK; CBR_ERR_EMPTY: none, and timeout 0; CBR_ERR_TIMEOUT; CBR_ERR_THREAD; CBR_ERR_KIND;
+ * CBR_ERR_INVALID if `queues` or `out_index` is NULL, `count` is 0, or for a timeout below -1;
+ * CBR_ERR_LIMIT at 4096 queues and calls; CBR_ERR_NOMEM.
+ */
+cbr_status cbr_queue_select(const cbr_queue *queues,
+                            size_t count,
+                            int64_t timeout_ns,
+                            size_t *out_index);
+
+/**
+ * cbr_queue_fd gives a descriptor for an event loop of the host's: readable while events wait, and for
+ * ever once the queue is closed. Poll it, and call cbr_queue_dispatch with timeout 0 when it is readable;
+ * do not read it.
+ * Ownership: a duplicate (close-on-exec) that the caller closes, also after the queue was closed.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_SYSTEM if the process may open no more; CBR_ERR_CLOSED; CBR_ERR_STALE;
+ * CBR_ERR_KIND; CBR_ERR_INVALID if `out_fd` is NULL.
+ */
+cbr_status cbr_queue_fd(cbr_queue queue,
+                        int *out_fd);
+
+/**
+ * cbr_queue_len says how many events wait; it may have changed already.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_CLOSED; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID if `out_len` is NULL.
+ */
+cbr_status cbr_queue_len(cbr_queue queue,
+                         size_t *out_len);
+
+/**
+ * cbr_current_event describes the event that the calling thread's innermost callback is called for.
+ * Ownership: the library's, until that callback returns.
+ * Threads: the one that runs the callback.
+ * Returns: NULL outside of callbacks, and in one that was called otherwise.
+ */
+const struct cbr_event *cbr_current_event(void);
 
 /**
  * cbr_set_check sets how much is checked from now on, also for callbacks that were registered before

@@ -31,6 +31,10 @@ pub enum Error {
     Deadlock,
     /// The deadline passed.
     Timeout,
+    /// The queue is full.
+    Full,
+    /// The queue has nothing to dispatch.
+    Empty,
     /// The queue or scope no longer takes work.
     Closed,
     /// Already set, and the first one stays.

@@ -4,6 +4,7 @@ use crate::engine::{Closed, ENGINE, Handle, Patience, Record, Registration, invo
 use crate::error::Error;
 use crate::features::directory::keys::Keys;
 use crate::features::directory::names::Names;
+use crate::features::queue::Queues;
 use crate::platform::module::{self, NotFound, Object};
 
 /// The process's names.
@@ -20,6 +21,7 @@ pub(crate) fn close_scope(
     ENGINE.close_scope(record, scope, patience, || {
         NAMES.unbind_all(&ENGINE, record, scope);
         KEYS.detach_scope(&ENGINE, record, scope);
+        Queues::close_scope(&ENGINE, record, scope);
     })
 }
 
@@ -33,6 +35,10 @@ pub(crate) fn register(
 ) -> Result<Handle, Error> {
     if ENGINE.check.is_thorough() {
         look_at_functions(new)?;
+    }
+    if (new.cold.home.0 | new.cold.destroy_queue.0) != 0 {
+        Queues::check_owned(record, new.cold.home)?;
+        Queues::check_owned(record, new.cold.destroy_queue)?;
     }
     if keep_loaded {
         return register_and_keep(record, new);

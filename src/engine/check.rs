@@ -129,7 +129,8 @@ impl Engine {
     /// Makes the callback special, or, if nothing else does, plain.
     fn change_bits(&self, slot: &super::Slot, handle: Handle, bits: u64) {
         let scope = self.scope_of(handle);
-        let has_hooks = self.find_scope(scope).is_some_and(|scope| scope.attach().is_some());
+        let has_hooks = self.find_scope(scope).is_some_and(|scope| scope.attach().is_some())
+            || self.home_of(handle).0 != 0;
         let mut mark = Mark(slot.mark.load_sc());
         while mark.belongs_to(handle) {
             let new = match bits == 0 && !has_hooks {

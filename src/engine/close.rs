@@ -80,6 +80,7 @@ impl Engine {
             if is_quiet || !self.slots.at(scope.index()).is_revoked(scope) {
                 break (0, self.end_empty(record, scope, patience));
             }
+            self.run_own_destroys(record, scope);
             if self.is_inside(record, scope) {
                 break (running, Err(Error::Deadlock));
             }
@@ -210,13 +211,17 @@ impl Engine {
 
     /// Whatever this thread did with the scope, as `frame` says, has ended; a pass over its callbacks is
     /// perhaps not done.
-    pub(super) fn leave_scope_frame(&self, record: &Record, frame: &Frame, done: bool) {
+    pub(crate) fn leave_scope_frame(&self, record: &Record, frame: &Frame, done: bool) {
         let scope = frame.handle().with_kind(Kind::Scope);
         // As long as the cell says that we are there, the scope cannot end, nor its entry serve another.
         let entry = self.find_scope(scope);
+        // An event of the scope was posted: perhaps after the pass that drops them.
+        let unfinished = match frame.tag.get() {
+            Tag::CLOSE => !done,
+            tag => tag == Tag::POST && self.slots.at(scope.index()).is_revoked(scope),
+        };
         if let Some(entry) = entry
-            && frame.tag.get() == Tag::CLOSE
-            && !done
+            && unfinished
         {
             // Release: partner: the exchange in `close_scope`.
             entry.unfinished.store(scope.0, Release);

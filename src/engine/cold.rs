@@ -24,6 +24,13 @@ pub(crate) struct Cold {
     name: Name,
     /// In the scope's list of its callbacks.
     pub(super) membership: Membership,
+    /// The queue whose owner alone may call; 0: any thread.
+    home: AtomicU64,
+    /// The queue that destroy runs in; 0: where the callback ends.
+    destroy_queue: AtomicU64,
+    /// While destroy waits in that queue: the next one that does, and the place of what it comes after.
+    pub(crate) next_job: AtomicU64,
+    pub(crate) job_position: AtomicU64,
     link: AtomicU64,
 }
 
@@ -36,6 +43,10 @@ impl Entry for Cold {
             on_error: AtomicPtr::new(ptr::null_mut()),
             name: Name::new(),
             membership: Membership::new(),
+            home: AtomicU64::new(0),
+            destroy_queue: AtomicU64::new(0),
+            next_job: AtomicU64::new(0),
+            job_position: AtomicU64::new(0),
             link: AtomicU64::new(0),
         }
     }
@@ -51,6 +62,16 @@ impl Cold {
     /// The name; the callback must be protected or in the caller's hands alone.
     pub(crate) fn name(&self) -> &str {
         self.name.get()
+    }
+
+    pub(crate) fn home(&self) -> Handle {
+        // Relaxed: published with the callback.
+        Handle(self.home.load(Relaxed))
+    }
+
+    pub(crate) fn destroy_queue(&self) -> Handle {
+        // Relaxed: as above.
+        Handle(self.destroy_queue.load(Relaxed))
     }
 
     /// The callback that owns the entry.
@@ -75,14 +96,27 @@ pub(crate) struct ColdParts<'a> {
     pub(crate) fallback: u64,
     /// 0: the default scope.
     pub(crate) scope: Handle,
+    /// 0: none.
+    pub(crate) home: Handle,
+    /// 0: none.
+    pub(crate) destroy_queue: Handle,
 }
 
 impl ColdParts<'_> {
     /// Nothing of it.
-    pub(crate) const NONE: Self = Self { name: "", on_error: None, fallback: 0, scope: Handle(0) };
+    pub(crate) const NONE: Self = Self {
+        name: "",
+        on_error: None,
+        fallback: 0,
+        scope: Handle(0),
+        home: Handle(0),
+        destroy_queue: Handle(0),
+    };
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.name.is_empty() && self.on_error.is_none() && self.fallback == 0 && self.scope.0 == 0
+        self.name.is_empty()
+            && self.on_error.is_none()
+            && self.fallback | self.scope.0 | self.home.0 | self.destroy_queue.0 == 0
     }
 }
 
@@ -99,7 +133,18 @@ impl Engine {
         cold.on_error.store(on_error, Relaxed);
         cold.fallback.store(parts.fallback, Relaxed);
         cold.membership.set_scope(parts.scope);
+        cold.home.store(parts.home.0, Relaxed);
+        cold.destroy_queue.store(parts.destroy_queue.0, Relaxed);
         Ok(index)
+    }
+
+    /// An entry that is a name alone; 0 for an empty one.
+    pub(crate) fn make_cold_name(&self, record: &Record, name: &str) -> Result<u32, Error> {
+        if name.is_empty() {
+            Ok(0)
+        } else {
+            self.make_cold(record, &ColdParts { name, ..ColdParts::NONE })
+        }
     }
 
     /// Frees an entry that nobody came to own.
@@ -128,6 +173,7 @@ impl Engine {
     }
 
     /// The callback's cold data. The caller is inside, or owns the slot alone.
+    #[inline]
     pub(crate) fn cold_of(&self, slot: &Slot) -> Option<&Cold> {
         match slot.cold.load(Relaxed) {
             0 => None,
@@ -179,12 +225,29 @@ impl Engine {
         if cold.owner.load(Relaxed) == handle.0 { fallback } else { 0 }
     }
 
+    /// A handle that the callback's cold data has, 0 if there is none or the callback is gone. Racy, unless
+    /// the caller keeps the callback from ending.
+    pub(super) fn cold_read(&self, callback: Handle, read: impl Fn(&Cold) -> Handle) -> Handle {
+        let slot = self.slots.get(callback.index_as(Kind::Callback));
+        let Some(cold) = slot.and_then(|slot| self.cold_of(slot)) else {
+            return Handle(0);
+        };
+        // ORDER[fallback] whose, what, still whose, as in `fallback`.
+        if cold.owner() != callback {
+            return Handle(0);
+        }
+        let value = read(cold);
+        fence(Acquire);
+        if cold.owner() == callback { value } else { Handle(0) }
+    }
+
     /// How a log line calls a callback or a scope that the caller keeps alive.
     pub(crate) fn name_for_log(&self, handle: Handle) -> String {
         let slot = self.slots.at(handle.index());
-        let name = match handle.has_kind(Kind::Callback) {
-            true => self.cold_of(slot).map_or("", Cold::name),
-            false => self.scope_of_slot(slot).name(),
+        let is_scope = handle.has_kind(Kind::Scope) || handle.has_kind(Kind::Closing);
+        let name = match is_scope {
+            true => self.scope_of_slot(slot).name(),
+            false => self.cold_of(slot).map_or("", Cold::name),
         };
         match name {
             "" => format!("{:#018x}", handle.0),

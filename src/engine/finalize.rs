@@ -19,6 +19,13 @@ impl Engine {
 
     /// The phase is FINALIZING, and by this thread.
     pub(crate) fn run_destroy(&self, record: &Record, slot: &Slot, handle: Handle) {
+        if !self.defers_destroy(record, slot, handle) {
+            self.run_destroy_here(record, slot, handle);
+        }
+    }
+
+    /// The same, and it is for this thread to run the destroy function.
+    pub(crate) fn run_destroy_here(&self, record: &Record, slot: &Slot, handle: Handle) {
         // When the spare frames are in use as well, destroy runs without one: `is_inside`, deadlock
         // detection and `cbr_fail` do not see it.
         let frame = record.push_destroy(handle);
@@ -43,9 +50,11 @@ impl Engine {
     pub(crate) fn free_slot(&self, record: &Record, slot: &Slot, index: u32) {
         let generation = slot.peek().generation();
         let next = generation.wrapping_add(1);
+        let was_queue = Mark(slot.mark.load(Relaxed)).handle(index).has_kind(Kind::Queue);
         // The mark first: a guess of the next generation must not put its name where register will
         // write. Release: who waits and sees it sees destroy done; partner: `Slot::is_ending`.
-        slot.mark.store(Mark::free(next).0, Release);
+        let mark = if was_queue { Mark::was_queue(next) } else { Mark::free(next) };
+        slot.mark.store(mark.0, Release);
         let free = Word::new(next, Phase::Free).0;
         // ORDER[wait] the word, then the flag; partner: the waiter's flag, heavy barrier, then word.
         // Release: the next owner of the slot, and waiters, see destroy done.
@@ -60,8 +69,13 @@ impl Engine {
             futex::wake_all(&slot.word);
         }
         // Generation 0 is what a wrap would give, and in no handle.
-        if next != 0 {
-            record.free_slots.push(&self.slots, index);
+        let reusable = match (next, was_queue) {
+            (0, _) => 0,
+            (_, false) => index,
+            (_, true) => self.closed_queues.exchange(index),
+        };
+        if reusable != 0 {
+            record.free_slots.push(&self.slots, reusable);
         }
     }
 }

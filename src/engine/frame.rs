@@ -16,6 +16,8 @@ impl Tag {
         match (self, handle.has_kind(Kind::Callback)) {
             (Self::DETACH, _) => "the detach function of scope",
             (Self::CLOSE, _) => "the close of scope",
+            (Self::QUEUE, _) => "a post or dispatch of queue",
+            (Self::POST | Self::EVENT, _) => "an event of scope",
             (_, true) => "the destroy function of callback",
             (_, false) => "the thread hooks' destroy function of scope",
         }
@@ -34,9 +36,16 @@ impl Tag {
     /// A pass that ends what a scope owns; the same.
     pub(crate) const CLOSE: Self = Self(u32::MAX - 3);
 
-    /// A pin, by its number, which is never one of the other five.
+    /// A post to a queue, or its dispatch, which the callbacks that it calls are frames above.
+    pub(crate) const QUEUE: Self = Self(u32::MAX - 4);
+
+    /// A scope that owns an event: while that is posted, or delivered.
+    pub(crate) const POST: Self = Self(u32::MAX - 5);
+    pub(crate) const EVENT: Self = Self(u32::MAX - 6);
+
+    /// A pin, by its number, which is never one of the other eight.
     pub(crate) fn pin(number: u32) -> Self {
-        Self(number % (u32::MAX - 4) + 1)
+        Self(number % (u32::MAX - 7) + 1)
     }
 
     pub(crate) fn number(self) -> u32 {
@@ -48,12 +57,12 @@ impl Tag {
     }
 
     pub(crate) fn is_pin(self) -> bool {
-        !matches!(self, Self::CALL | Self::DESTROY | Self::HOLD | Self::DETACH | Self::CLOSE)
+        (1..=u32::MAX - 7).contains(&self.0)
     }
 
     /// Is it a call or a pin, not the end of something?
     pub(crate) fn counts(self) -> bool {
-        !matches!(self, Self::DESTROY | Self::DETACH | Self::CLOSE)
+        self.0 <= u32::MAX - 7 || self == Self::HOLD
     }
 }
 
@@ -104,7 +113,7 @@ impl Frame {
         StackPlace(self.failed.get().0)
     }
 
-    pub(super) fn set_stack_place(&self, place: StackPlace) {
+    pub(crate) fn set_stack_place(&self, place: StackPlace) {
         self.failed.set(Failed(place.0));
     }
 

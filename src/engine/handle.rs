@@ -6,10 +6,13 @@
 pub(crate) enum Kind {
     Callback = 1,
     Scope = 2,
+    Queue = 3,
     /// The token of a `cbr_hold`, inside a pin.
     Hold = 5,
     /// In a cell only: a thread that closes the scope of this number is ending what it owns.
     Closing = 7,
+    /// In a cell only: a thread that dispatches the queue of this number is inside it.
+    Dispatching = 8,
 }
 
 /// The number of bits below the kind.
@@ -53,6 +56,11 @@ impl Handle {
     /// The same number as of another kind.
     pub(crate) fn with_kind(self, kind: Kind) -> Self {
         Self::new(self.generation(), kind, self.index())
+    }
+
+    /// The object that a cell with this number keeps alive.
+    pub(crate) fn protected(self) -> Self {
+        if self.has_kind(Kind::Dispatching) { self.with_kind(Kind::Queue) } else { self }
     }
 
     pub(crate) fn index(self) -> u32 {

@@ -168,6 +168,7 @@ impl Engine {
             if !any_type {
                 return Err(record.leave_to_special(frame));
             }
+            self.check_home(record, frame, slot)?;
             self.attach_thread(record, frame, slot)?;
         }
         Ok(())
@@ -304,7 +305,7 @@ impl Engine {
             // The bias first: a thread that has just dropped it shows its calls.
             if other.is_biased_to(handle) {
                 found = Others::Biased;
-            } else if other.holds(handle) && found == Others::Outside {
+            } else if is_in(other, handle) && found == Others::Outside {
                 found = Others::Inside;
             }
             found == Others::Biased
@@ -319,7 +320,7 @@ impl Engine {
 
     /// Is another one of them inside, as its cells show?
     pub(crate) fn others_inside(&self, record: &Record, mark: Mark, handle: Handle) -> bool {
-        self.find_other(record, mark, handle, |other| other.holds(handle))
+        self.find_other(record, mark, handle, |other| is_in(other, handle))
     }
 
     /// Does `is_it` hold for a thread other than this one of those that the mark names?
@@ -345,8 +346,17 @@ impl Engine {
     /// Is this thread inside, or a hold out? After the scan: a hold is counted under the protection
     /// of a cell, so a scan that misses the cell is followed by a load that sees the count.
     pub(crate) fn kept_here(&self, record: &Record, slot: &Slot, handle: Handle) -> bool {
-        record.is_inside(handle) || slot.holds.load_sc() != 0
+        let dispatching = handle.with_kind(Kind::Dispatching);
+        record.is_inside(handle)
+            || (handle.has_kind(Kind::Queue) && record.is_inside(dispatching))
+            || slot.holds.load_sc() != 0
     }
+}
+
+/// Is the owner of `other` inside? A queue's dispatchers say so by another kind of handle.
+fn is_in(other: &Record, handle: Handle) -> bool {
+    other.holds(handle)
+        || (handle.has_kind(Kind::Queue) && other.holds(handle.with_kind(Kind::Dispatching)))
 }
 
 /// Where other threads are.

@@ -68,6 +68,7 @@ pub(crate) fn call_not_entered(
 ) -> Result<isize, Fault> {
     let Some(frame) = record.take_special() else { return Err(fault) };
     let slot = engine.slots.at(frame.handle().index());
+    engine.check_home(record, frame, slot)?;
     engine.attach_thread(record, frame, slot)?;
     let stay = Stay { record, frame, slot };
     match engine.check.begin() {

@@ -45,6 +45,18 @@ impl LastError {
         self.message_of.set(Handle(0));
     }
 
+    /// Shows what the callback that has just failed on this thread had to say, if anything.
+    pub(crate) fn with_message<T>(&self, reader: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        (self.message_of.get().0 != 0).then(|| reader(self.message().as_bytes()))
+    }
+
+    /// What a callback that has failed on another thread had to say.
+    pub(crate) fn set_message_bytes(&self, handle: Handle, bytes: &[u8]) {
+        // SAFETY: as in `set_message`.
+        unsafe { (*self.message.get()).set(bytes) };
+        self.message_of.set(handle);
+    }
+
     /// What the callback that has just failed had to say.
     pub(super) fn set_message(&self, handle: Handle, text: &Text) {
         // SAFETY: only the owning thread comes here, and it holds no reference into the buffer.
@@ -101,7 +113,9 @@ impl fmt::Display for Error {
                  something that a thread inside that waits for"
             ),
             Self::Timeout => write!(out, "the deadline passed"),
-            Self::Closed => write!(out, "it is closing, and takes nothing new"),
+            Self::Full => write!(out, "the queue is full"),
+            Self::Empty => write!(out, "there is nothing to dispatch"),
+            Self::Closed => write!(out, "it is closing, or closed, and takes nothing new"),
             Self::Exists => write!(out, "it is set already, and the first one stays"),
             Self::NotFound => write!(out, "there is none"),
             Self::NoMemory => write!(out, "out of memory"),

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ptr;
 
 /// Longer messages are cut.
-pub(super) const MESSAGE_MAX: usize = 511;
+pub(crate) const MESSAGE_MAX: usize = 511;
 
 /// UTF-8 text of at most [`MESSAGE_MAX`] bytes.
 pub(super) struct Text {

@@ -7,7 +7,9 @@
 mod attach;
 pub(crate) mod check;
 mod close;
+mod closed_queues;
 mod cold;
+mod events;
 mod failure;
 mod finalize;
 mod frame;
@@ -21,6 +23,8 @@ mod members;
 mod memo;
 mod message;
 mod name;
+mod object;
+mod owner;
 mod pending;
 mod pin;
 mod record;
@@ -39,12 +43,17 @@ pub(crate) use close::Closed;
 pub(crate) use cold::ColdParts;
 #[cfg(not(loom))]
 pub(crate) use frame::StackPlace;
+pub(crate) use frame::{Frame, Tag};
 pub(crate) use gate::Section;
 pub use handle::Handle;
 pub(crate) use handle::Kind;
 pub(crate) use memo::{Question, Versions};
 #[cfg(not(loom))]
+pub(crate) use message::MESSAGE_MAX;
+#[cfg(not(loom))]
 pub(crate) use name::NAME_MAX;
+#[cfg(not(loom))]
+pub(crate) use owner::QueueHooks;
 #[cfg(not(loom))]
 pub(crate) use pin::{Pin, Pinned};
 #[cfg(test)]
@@ -52,19 +61,22 @@ pub(crate) use record::RUN;
 pub(crate) use record::Record;
 pub(crate) use register::Registration;
 pub(crate) use scope::ThreadHooks;
+pub(crate) use slot::Slot;
 #[cfg(not(loom))]
 pub(crate) use threads::{ENGINE, current, joined};
-pub(crate) use wait::Patience;
+pub(crate) use wait::{Note, Patience};
 
 use crate::error::Error;
 use crate::platform::membarrier::Barrier;
 use crate::sync::{AtomicU32, AtomicU64, Relaxed};
 use check::Check;
+use closed_queues::ClosedQueues;
 use gate::ForkGate;
+use owner::HooksPlace;
 use records::Records;
 use scope::Scopes;
 use slab::Slab;
-use slot::{Slot, Word};
+use slot::Word;
 use wait::DeadlockSearch;
 
 #[cfg(not(loom))]
@@ -85,6 +97,8 @@ const FIRST_GENERATION: u32 = 1;
 /// All state of the library. The process has one, models and tests make their own.
 pub(crate) struct Engine {
     slots: Slab<Slot, FIRST_SLOT>,
+    /// Beside the slots, by the same index.
+    events: Slab<events::EventCount, FIRST_SLOT>,
     cold: Slab<cold::Cold, FIRST_COLD>,
     records: Records,
     scopes: Scopes,
@@ -101,6 +115,10 @@ pub(crate) struct Engine {
     deadlock_search: DeadlockSearch,
     /// Calls and pins that a thread's end has released.
     left_by_thread_end: AtomicU64,
+    pub(crate) queue_hooks: HooksPlace,
+    closed_queues: ClosedQueues,
+    /// How often this process is the child of a fork.
+    pub(crate) forks: AtomicU32,
 }
 
 impl Engine {
@@ -108,6 +126,7 @@ impl Engine {
     pub(crate) const fn new() -> Self {
         Self {
             slots: Slab::new(),
+            events: Slab::new(),
             cold: Slab::new(),
             records: Records::new(),
             scopes: Scopes::new(),
@@ -119,12 +138,16 @@ impl Engine {
             pending_since: AtomicU64::new(0),
             deadlock_search: DeadlockSearch::new(),
             left_by_thread_end: AtomicU64::new(0),
+            queue_hooks: HooksPlace::new(),
+            closed_queues: ClosedQueues::new(),
+            forks: AtomicU32::new(0),
         }
     }
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
         Self {
             slots: Slab::new(),
+            events: Slab::new(),
             cold: Slab::new(),
             records: Records::new(),
             scopes: Scopes::new(),
@@ -136,6 +159,9 @@ impl Engine {
             pending_since: AtomicU64::new(0),
             deadlock_search: DeadlockSearch::new(),
             left_by_thread_end: AtomicU64::new(0),
+            queue_hooks: HooksPlace::new(),
+            closed_queues: ClosedQueues::new(),
+            forks: AtomicU32::new(0),
         }
     }
 

@@ -9,7 +9,7 @@
 //! unregister_wait, start or end of a thread.
 
 use super::Engine;
-use super::handle::{Handle, Kind};
+use super::handle::Handle;
 use super::record::Record;
 use super::slot::{Mark, Phase, Slot};
 use crate::platform::clock;
@@ -68,7 +68,7 @@ impl Engine {
 
     fn look_again(&self, record: &Record, slot: &Slot, index: u32) {
         // The slot may serve another generation by now: then this is one more look at that.
-        let handle = Handle::new(slot.peek().generation(), Kind::Callback, index);
+        let handle = Mark(slot.mark.load_sc()).handle(index);
         if !slot.peek().is(handle, Phase::Revoked) {
             return;
         }
@@ -108,7 +108,7 @@ impl<'a> Taken<'a> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         while let Some((slot, index)) = self.unlink() {
-            let handle = Handle::new(slot.peek().generation(), Kind::Callback, index);
+            let handle = Mark(slot.mark.load_sc()).handle(index);
             let _ = self.engine.push_pending(slot, handle);
         }
     }

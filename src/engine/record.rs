@@ -86,6 +86,8 @@ pub(crate) struct Record {
     pub(crate) failures: Cell<u32>,
     /// Owner only: how many frames are in use out of the order of their places, see [`Order`].
     disordered: Cell<u32>,
+    /// Owner only: see [`Record::next_turn`].
+    turns: Cell<u32>,
     /// Owner only: number of the last pin.
     pins: Cell<u32>,
     /// Owner only: 1 + the place of the frame of a special callback that `enter` has entered, and that
@@ -95,6 +97,12 @@ pub(crate) struct Record {
     pub(crate) in_section: AtomicU32,
     /// Kernel's number of the owner.
     pub(crate) thread: AtomicU32,
+    /// How many owners there were, this one included.
+    life: AtomicU32,
+    /// Owner only: what it is delivering, innermost first; of the layer above (features/queue).
+    pub(crate) deliveries: Cell<*mut ()>,
+    /// Owner only: a place for the next delivery.
+    pub(crate) spare_delivery: Cell<*mut ()>,
 
     /// What the owner waits for: a handle, or 0. With `epoch` read before and after, a reader knows
     /// that the owner was waiting, and so its frames unchanged, in between.
@@ -162,10 +170,14 @@ impl Record {
             leaves_by_exchange: Cell::new(false),
             failures: Cell::new(0),
             disordered: Cell::new(0),
+            turns: Cell::new(0),
             pins: Cell::new(0),
             special: Cell::new(0),
             in_section: AtomicU32::new(0),
             thread: AtomicU32::new(0),
+            life: AtomicU32::new(0),
+            deliveries: Cell::new(std::ptr::null_mut()),
+            spare_delivery: Cell::new(std::ptr::null_mut()),
             waits_for: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             visited: AtomicU64::new(0),
@@ -207,6 +219,7 @@ impl Record {
         self.set_attention(false);
         // Relaxed: for words, and for the child of a fork.
         self.thread.store(platform::thread_id(), Relaxed);
+        self.life.store(self.life.load(Relaxed).wrapping_add(1), Relaxed);
         self.fault.set(None);
         self.last_error.forget();
     }
@@ -302,6 +315,13 @@ impl Record {
     #[inline(always)]
     pub(crate) fn id(&self) -> u32 {
         self.id.get()
+    }
+
+    /// A number of the owning thread that no later owner of this record has.
+    #[inline(always)]
+    pub(crate) fn token(&self) -> u64 {
+        // Relaxed: changes with the owner; others compare what they have read before.
+        u64::from(self.life.load(Relaxed)) << 32 | u64::from(self.id())
     }
 
     /// The frame that the hot path may use next.
@@ -426,7 +446,7 @@ impl Record {
         if index >= high_water.min(MAX_DEPTH) || self.disordered.get() > 0 {
             index = self.lowest_unused();
         }
-        let spare = matches!(tag, Tag::DESTROY | Tag::DETACH | Tag::CLOSE | Tag::HOLD);
+        let spare = !tag.counts() || tag == Tag::HOLD;
         if index >= if spare { self.shown.frames.len() } else { MAX_DEPTH } {
             return Err(Error::Limit("4096 nested calls and pins on one thread"));
         }
@@ -496,6 +516,12 @@ impl Record {
             top -= 1;
         }
         self.set_top_index(top);
+    }
+
+    /// A number that is another one the next time.
+    pub(crate) fn next_turn(&self) -> u32 {
+        self.turns.set(self.turns.get().wrapping_add(1));
+        self.turns.get()
     }
 
     /// A tag for a new pin.

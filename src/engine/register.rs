@@ -5,7 +5,7 @@ use super::handle::{Handle, Kind};
 use super::invoke::{AnyFn, DestroyFn};
 use super::record::Record;
 use super::signature::Signature;
-use super::slot::{MAX_REFERENCES, Mark, Phase, Slot, TYPED, Word};
+use super::slot::{MAX_REFERENCES, Mark, Phase, SPECIAL, Slot, TYPED, Word};
 use super::{Engine, invoke};
 use crate::error::Error;
 use crate::sync::{AcqRel, Relaxed, Release, SeqCst, TotalOrder};
@@ -47,7 +47,8 @@ impl Engine {
             self.own_cold(slot, cold, handle);
         }
         let typed = if new.signature == Signature::DEFAULT { 0 } else { TYPED };
-        let bits = typed | self.check.bits();
+        let home = if new.cold.home.0 == 0 { 0 } else { SPECIAL };
+        let bits = typed | home | self.check.bits();
         if new.cold.scope.0 == 0 {
             self.publish(slot, handle, bits);
             return Ok(handle);
@@ -212,6 +213,7 @@ impl Engine {
 
     /// How many references it has now.
     pub(crate) fn references(&self, handle: Handle) -> Result<u32, Error> {
-        Ok(self.live(handle, Kind::Callback)?.1.references())
+        let (_, word) = self.live(handle, Kind::Callback)?;
+        Ok(word.references() + self.references_of_events(handle))
     }
 }

@@ -17,7 +17,7 @@ use super::slot::{Mark, Phase, Slot, Word};
 use crate::error::Error;
 use crate::platform::futex;
 use crate::sync::{
-    Acquire, AtomicPtr, AtomicU32, AtomicU64, Lock, MutexGuard, Relaxed, Release, SeqCst, fence,
+    Acquire, AtomicPtr, AtomicU32, AtomicU64, Lock, MutexGuard, Relaxed, Release, SeqCst,
 };
 use std::ffi::c_void;
 use std::ptr;
@@ -261,17 +261,7 @@ impl Engine {
     /// The scope of a callback, 0 if it is the default one's or gone. Racy, unless the caller keeps the
     /// callback from ending.
     pub(super) fn scope_of(&self, callback: Handle) -> Handle {
-        let slot = self.slots.get(callback.index_as(Kind::Callback));
-        let Some(cold) = slot.and_then(|slot| self.cold_of(slot)) else {
-            return Handle(0);
-        };
-        // ORDER[fallback] whose, what, still whose, as in `Engine::fallback`.
-        if cold.owner() != callback {
-            return Handle(0);
-        }
-        let scope = cold.membership.scope();
-        fence(Acquire);
-        if cold.owner() == callback { scope } else { Handle(0) }
+        self.cold_read(callback, |cold| cold.membership.scope())
     }
 
     /// Is who is inside `cell` inside `target`: the same object, or the scope that owns it?

@@ -119,6 +119,12 @@ impl<T: Entry, const FIRST: u32> Slab<T, FIRST> {
         }
     }
 
+    /// The entry with this index, of a slab that is used beside another one and hands out none.
+    pub(crate) fn reserve(&self, index: u32) -> Result<&T, Error> {
+        self.chunk_for(index)?;
+        Ok(self.at(index))
+    }
+
     fn chunk_for(&self, index: u32) -> Result<(), Error> {
         let chunk = index.ilog2();
         let place = &self.chunks[chunk as usize];

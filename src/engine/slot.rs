@@ -94,6 +94,11 @@ impl Mark {
         Self(u64::from(generation) << 32)
     }
 
+    /// A free slot's whose last object was a queue: who asks for that one is told that it was closed.
+    pub(crate) fn was_queue(generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | Kind::Queue as u64)
+    }
+
     /// A new object's, called by nobody.
     #[inline(always)]
     pub(crate) fn fresh(handle: Handle, bits: u64) -> Self {
@@ -154,8 +159,8 @@ pub(crate) struct Slot {
     pub(crate) function: AtomicPtr<()>,
     pub(crate) user_data: AtomicPtr<()>,
     pub(crate) destroy: AtomicPtr<()>,
-    /// Of a callback its signature; of a hold's token the handle that it holds; of a free slot the
-    /// link of the free list.
+    /// Of a callback its signature; of a hold's token the handle that it holds; of a queue who
+    /// dispatches it, see [`super::owner`]; of a free slot the link of the free list.
     pub(crate) signature: AtomicU64,
     /// Pins of `cbr_hold` that have not left.
     pub(crate) holds: AtomicU32,
@@ -245,6 +250,15 @@ impl Slot {
         // The word has no kind; the mark has, until destroy has run. Acquire: partner: `free_slot`.
         let same_kind = Mark(self.mark.load(Acquire)).belongs_to(handle);
         (word.is(handle, Phase::Revoked) || word.is(handle, Phase::Finalizing)) && same_kind
+    }
+
+    /// Was the last object here the queue `handle`?
+    pub(crate) fn was_queue(&self, handle: Handle) -> bool {
+        let next = handle.generation().wrapping_add(1);
+        // Acquire: partner: `free_slot`, the mark, then the word.
+        handle.has_kind(Kind::Queue)
+            && Word(self.word.load(Acquire)).is(Handle::new(next, Kind::Queue, 0), Phase::Free)
+            && self.mark.load(Relaxed) == Mark::was_queue(next).0
     }
 
     /// Is it revoked, and nobody ends it yet?

@@ -25,6 +25,12 @@ impl Record {
         self.stack().filter(counts).count() as u32
     }
 
+    /// How many calls of this thread are above that frame.
+    pub(crate) fn calls_above(&self, frame: *const Frame) -> usize {
+        let above = self.stack().take_while(|other| !std::ptr::eq(*other, frame));
+        above.filter(|other| other.handle().0 != 0 && other.tag.get() == Tag::CALL).count()
+    }
+
     /// The callback that this thread is inside, innermost.
     pub(crate) fn current(&self) -> Option<Handle> {
         self.stack().find(counts).map(Frame::handle)
@@ -62,7 +68,9 @@ impl Engine {
     fn release_frame(&self, record: &Record, frame: &Frame) {
         match frame.tag.get() {
             Tag::DESTROY => self.abandon_destroy(record, frame),
-            Tag::DETACH | Tag::CLOSE => self.leave_scope_frame(record, frame, false),
+            Tag::DETACH | Tag::CLOSE | Tag::POST => self.leave_scope_frame(record, frame, false),
+            Tag::EVENT => self.leave_scope_frame(record, frame, true),
+            Tag::QUEUE => self.abandon_queue(record, frame),
             _ => {
                 record.attachments.abandon(record.index_of(frame));
                 let slot = self.slots.at(frame.handle().index());
@@ -70,6 +78,14 @@ impl Engine {
                 let _ = self.leave_cold(record, frame, slot);
             }
         }
+    }
+
+    fn abandon_queue(&self, record: &Record, frame: &Frame) {
+        if let Some(hooks) = self.queue_hooks.get() {
+            (hooks.abandon_dispatch)(self, record, frame);
+        }
+        let handle = frame.handle().protected();
+        self.leave_object(record, frame, self.slots.at(handle.index()), handle);
     }
 
     /// The thread ends: what it is still inside of is released, and its scopes are told.
@@ -118,6 +134,8 @@ impl Engine {
         let section = self.open_gate_in_child();
         self.deadlock_search.reset();
         self.check.reset();
+        // Relaxed: there is one thread.
+        self.forks.store(self.forks.load(Relaxed).wrapping_add(1), Relaxed);
         self.barrier.renew();
         let mut others = false;
         for record in self.records.iter() {
@@ -148,7 +166,7 @@ impl Engine {
                 continue;
             }
             // (A scope that is closing waits to be closed again.)
-            if word.in_phase(Phase::Revoked) && handle.has_kind(Kind::Callback) {
+            if word.in_phase(Phase::Revoked) && !handle.has_kind(Kind::Scope) {
                 self.look_again_later(slot, handle);
             } else if word.in_phase(Phase::Finalizing) {
                 self.end_interrupted_destroy(section, slot, handle);

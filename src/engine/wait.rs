@@ -34,7 +34,7 @@ impl Patience {
         Instant::now().checked_add(duration).map_or(Self::Forever, Self::Until)
     }
 
-    pub(super) fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         match self {
             Self::None => true,
             Self::Until(deadline) => Instant::now() >= deadline,
@@ -43,7 +43,7 @@ impl Patience {
     }
 
     /// When to look again at the latest.
-    pub(super) fn next_look(self, soon: bool) -> Option<Instant> {
+    pub(crate) fn next_look(self, soon: bool) -> Option<Instant> {
         let poll = soon.then(|| Instant::now() + POLL);
         match self {
             Self::Until(deadline) => Some(poll.map_or(deadline, |poll| poll.min(deadline))),
@@ -84,11 +84,12 @@ impl Engine {
             return Err(Error::Deadlock);
         }
         loop {
+            let unseen = self.run_own_destroys(record, handle);
             let note = Note::publish(record, handle);
             if self.would_deadlock(record, handle) {
                 return Err(Error::Deadlock);
             }
-            let ended = self.sleep_until_ended(slot, handle, patience);
+            let ended = self.sleep_until_ended(slot, handle, patience, unseen);
             drop(note);
             // Without a note: this may run destroy functions, inside which we do not wait.
             if self.has_pending() {
@@ -109,6 +110,7 @@ impl Engine {
         slot: &Slot,
         handle: Handle,
         patience: Patience,
+        unseen: bool,
     ) -> Option<Result<(), Error>> {
         loop {
             // ORDER[wait] the flag, the heavy barrier, then the word; partner: `free_slot`, the word,
@@ -124,7 +126,8 @@ impl Engine {
             if patience.is_over() {
                 return Some(Err(Error::Timeout));
             }
-            let pending = self.has_pending();
+            // A destroy function that comes to a queue of ours is not told by the word.
+            let pending = self.has_pending() || unseen;
             let soon = pending || !certain;
             futex::wait(&slot.word, handle.generation(), patience.next_look(soon));
             if pending {
@@ -134,7 +137,7 @@ impl Engine {
     }
 
     /// Is this thread inside something that a thread inside `handle` waits for, however indirectly?
-    pub(super) fn would_deadlock(&self, me: &Record, handle: Handle) -> bool {
+    pub(crate) fn would_deadlock(&self, me: &Record, handle: Handle) -> bool {
         loop {
             let search = self.deadlock_search.begin();
             let Some(last) = self.find_cycle(me, handle, search.number) else { return false };
@@ -164,14 +167,14 @@ impl Engine {
                 // inside these cells, all the while.
                 let epoch = other.epoch.load_sc();
                 let waits_for = other.waits_for.load_sc();
-                if waits_for == 0 || !self.holds_part_of(other, sought) {
+                if waits_for == 0 || !self.is_held_up_by(other, sought) {
                     continue;
                 }
                 other.visited.store(search, Relaxed);
                 other.visited_from.store(sought_by, Relaxed);
                 other.seen_epoch.store(epoch, Relaxed);
                 other.seen_waits_for.store(waits_for, Relaxed);
-                if self.is_inside(me, Handle(waits_for)) {
+                if self.is_held_up_by(me, Handle(waits_for)) {
                     return Some(other);
                 }
                 other.visit_next.store(to_visit, Relaxed);
@@ -183,13 +186,6 @@ impl Engine {
             sought = Handle(next.seen_waits_for.load(Relaxed));
             sought_by = next.id();
         }
-    }
-
-    /// Is the owner of `other`, which waits, inside `target` or, if that is a scope, anything of it?
-    fn holds_part_of(&self, other: &Record, target: Handle) -> bool {
-        let mut found = false;
-        other.for_each_cell(|cell| found |= self.is_part_of(cell, target));
-        found
     }
 
     /// Do all threads of the chain wait as they did?
@@ -209,14 +205,14 @@ impl Engine {
 }
 
 /// What this thread waits for, for others to see.
-pub(super) struct Note<'a> {
+pub(crate) struct Note<'a> {
     record: &'a Record,
     /// Of the wait around this one: a destroy function may wait in a thread that waits.
     around: u64,
 }
 
 impl<'a> Note<'a> {
-    pub(super) fn publish(record: &'a Record, handle: Handle) -> Self {
+    pub(crate) fn publish(record: &'a Record, handle: Handle) -> Self {
         // Relaxed: the owner reads what it wrote.
         let around = record.waits_for.load(Relaxed);
         // Relaxed: readers see a new epoch at the latest with the exchange.

@@ -3,3 +3,4 @@
 #[cfg(not(loom))]
 pub(crate) mod directory;
 pub(crate) mod hook;
+pub(crate) mod queue;

@@ -3,7 +3,7 @@
 use super::scope::cbr_scope;
 use super::signature::cbr_signature;
 use super::status::{CBR_OK, cbr_status};
-use super::{failed, first_use, patience, report, utf8, with_record};
+use super::{failed, first_use, patience, read_options, report, utf8, with_record};
 use crate::engine::signature::Signature;
 use crate::engine::{self, ColdParts, ENGINE, Handle, NAME_MAX, Registration};
 use crate::error::Error;
@@ -17,7 +17,7 @@ use std::ffi::{c_char, c_void};
 #[allow(non_camel_case_types, reason = "a C type")]
 pub type cbr_handle = u64;
 
-/// cbr_queue is a queue into an event loop. 0 is none.
+/// cbr_queue is a queue into an event loop, see cbr_queue_open. 0 is none.
 #[allow(non_camel_case_types, reason = "a C type")]
 pub type cbr_queue = u64;
 
@@ -79,9 +79,11 @@ pub struct cbr_callback_options {
     pub name: *const c_char,
     /// The owner: closing it ends the callback. 0: the process's default scope.
     pub scope: cbr_scope,
-    /// Must be 0 in this version.
+    /// The callback may be called on the thread that owns this CBR_QUEUE_OWNED queue alone; elsewhere calls
+    /// give CBR_ERR_THREAD. 0: on any thread.
     pub home: cbr_queue,
-    /// Must be 0 in this version: destroy runs on the thread that ends the callback's life.
+    /// `destroy` runs when this CBR_QUEUE_OWNED queue is dispatched, after what waits there for the
+    /// callback; and when the queue was closed as with 0: on the thread that ends the callback's life.
     pub destroy_queue: cbr_queue,
     /// CBR_PIN_MODULE.
     pub flags: u32,
@@ -158,7 +160,8 @@ const OUT_HANDLE: Error = Error::Invalid("out_handle is NULL");
 /// Returns: what cbr_register returns, and CBR_ERR_INVALID if `options` is NULL, its `size` is too
 /// small or above 4096, the signature or a flag is unknown, or the name is longer than 255 bytes or not
 /// UTF-8, or with CBR_PIN_MODULE and no shared object that holds `fn`;
-/// CBR_ERR_CLOSED if the scope is closing, CBR_ERR_STALE if it is gone, CBR_ERR_KIND if it is no scope;
+/// CBR_ERR_CLOSED if the scope, `home` or `destroy_queue` is closing, CBR_ERR_STALE if it is gone,
+/// CBR_ERR_KIND if it is something else; CBR_ERR_INVALID if such a queue is not CBR_QUEUE_OWNED;
 /// CBR_ERR_SYSTEM if CBR_PIN_MODULE's object is not found again;
 /// CBR_ERR_UNSUPPORTED for a field that this version does not know or requires to be 0.
 #[unsafe(no_mangle)]
@@ -167,7 +170,7 @@ pub unsafe extern "C-unwind" fn cbr_register_with(
     out_handle: *mut cbr_handle,
 ) -> cbr_status {
     // SAFETY: the caller's promise.
-    let result = unsafe { read_options(options) }.and_then(|(new, flags)| {
+    let result = unsafe { registration(options) }.and_then(|(new, flags)| {
         if out_handle.is_null() {
             return Err(OUT_HANDLE);
         }
@@ -183,35 +186,13 @@ pub unsafe extern "C-unwind" fn cbr_register_with(
     }
 }
 
-/// Structures with more than this are not read: the size is a mistake.
-const OPTIONS_MAX: usize = 4096;
-
 /// # Safety
 /// As [`cbr_register_with`].
-unsafe fn read_options<'a>(
+unsafe fn registration<'a>(
     options: *const cbr_callback_options,
 ) -> Result<(Registration<'a>, u32), Error> {
-    if options.is_null() {
-        return Err(Error::Invalid("options is NULL"));
-    }
-    // SAFETY: every version of the structure begins with its size.
-    let size = unsafe { (*options).size };
-    if size < size_of::<cbr_callback_options>() || size > OPTIONS_MAX {
-        return Err(Error::Invalid("options->size is not sizeof(cbr_callback_options)"));
-    }
-    // SAFETY: `size` bytes are readable, and all fields of ours are among them.
-    let (options, tail) = unsafe {
-        let tail = options.add(1).cast::<u8>();
-        (*options, std::slice::from_raw_parts(tail, size - size_of::<cbr_callback_options>()))
-    };
-    if tail.iter().any(|byte| *byte != 0) {
-        return Err(Error::Unsupported("options has a field of a later version"));
-    }
-    if options.home != 0 || options.destroy_queue != 0 {
-        return Err(Error::Unsupported(
-            "options->home and destroy_queue must be 0 in this version",
-        ));
-    }
+    // SAFETY: the caller's promise.
+    let options = unsafe { read_options(options, size_of::<cbr_callback_options>())? };
     if options.flags & !(METERED | CBR_PIN_MODULE) != 0 {
         return Err(Error::Invalid("options->flags has an unknown flag"));
     }
@@ -242,6 +223,8 @@ unsafe fn read_options<'a>(
             // member leaves.
             fallback: unsafe { options.fallback.u },
             scope: Handle(options.scope),
+            home: Handle(options.home),
+            destroy_queue: Handle(options.destroy_queue),
         },
     };
     Ok((new, options.flags))

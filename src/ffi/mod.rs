@@ -22,10 +22,13 @@ mod name;
 
 mod key;
 
+mod queue;
+
 mod check;
 
 pub use self::{
-    call::*, callback::*, check::*, hook::*, key::*, name::*, scope::*, signature::*, status::*,
+    call::*, callback::*, check::*, hook::*, key::*, name::*, queue::*, scope::*, signature::*,
+    status::*,
 };
 
 use crate::engine::{self, Handle, Patience, Record};
@@ -85,6 +88,38 @@ fn patience(timeout_ns: i64) -> Result<Patience, Error> {
         ..-1 => Err(Error::Invalid("timeout_ns is below -1")),
         -1 => Ok(Patience::Forever),
         nanoseconds => Ok(Patience::lasting(Duration::from_nanos(nanoseconds as u64))),
+    }
+}
+
+/// Structures with more than this are not read: the size is a mistake.
+const OPTIONS_MAX: usize = 4096;
+
+/// A structure that the host has filled, which begins with its size. What a shorter one lacks is zero; the
+/// first version had `first` bytes.
+///
+/// # Safety
+/// NULL, or as many bytes as it says are readable; all zero is a `T`, which has no padding that matters.
+unsafe fn read_options<T: Copy>(options: *const T, first: usize) -> Result<T, Error> {
+    if options.is_null() {
+        return Err(Error::Invalid("options is NULL"));
+    }
+    // SAFETY: every version of a structure begins with its size.
+    let size = unsafe { options.cast::<usize>().read() };
+    if size < first || size > OPTIONS_MAX {
+        return Err(Error::Invalid("options->size is not the size of the structure"));
+    }
+    let bytes = options.cast::<u8>();
+    let known = size.min(size_of::<T>());
+    // SAFETY: `size` bytes are readable.
+    let tail = unsafe { std::slice::from_raw_parts(bytes.add(known), size - known) };
+    if tail.iter().any(|byte| *byte != 0) {
+        return Err(Error::Unsupported("options has a field of a later version"));
+    }
+    let mut read = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: `known` bytes are readable, and there is room for them; the rest is zero.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes, read.as_mut_ptr().cast(), known);
+        Ok(read.assume_init())
     }
 }
 

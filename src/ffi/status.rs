@@ -95,6 +95,8 @@ pub(super) fn number(error: Error) -> cbr_status {
         Error::Thread { .. } => CBR_ERR_THREAD,
         Error::Deadlock => CBR_ERR_DEADLOCK,
         Error::Timeout => CBR_ERR_TIMEOUT,
+        Error::Full => CBR_ERR_FULL,
+        Error::Empty => CBR_ERR_EMPTY,
         Error::Closed => CBR_ERR_CLOSED,
         Error::Exists => CBR_ERR_EXISTS,
         Error::NotFound => CBR_ERR_NOT_FOUND,

@@ -11,6 +11,7 @@ pub(crate) mod module;
 pub(crate) mod pages;
 pub(crate) mod random;
 pub(crate) mod tls;
+pub(crate) mod wake;
 
 /// The thread's number as debuggers and `/proc` show it.
 pub(crate) fn thread_id() -> u32 {

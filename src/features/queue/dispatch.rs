@@ -1,0 +1,337 @@
+//! Taking events out, and running what they are for.
+
+use super::ring::{Event, WORDS};
+use super::{Inside, Queue, Taken};
+use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Patience, Record, StackPlace, invoke};
+use crate::error::Error;
+use crate::platform::{clock, wake};
+use std::alloc::{Layout, alloc};
+use std::ffi::{c_char, c_void};
+use std::ptr;
+
+use super::call_on::Request;
+
+/// What a callback may ask of the event that it was called for. Laid out as C's `cbr_event`.
+#[repr(C)]
+pub(crate) struct CurrentEvent {
+    pub(crate) handle: u64,
+    pub(crate) data: *const c_void,
+    pub(crate) len: usize,
+    pub(crate) queue: u64,
+    /// 0 until somebody asks.
+    pub(crate) posted_ns: i64,
+    pub(crate) traceparent: *const c_char,
+}
+
+/// One dispatch in progress on this thread. On the heap, where a longjmp out of a callback leaves it.
+#[repr(align(16))]
+pub(super) struct Delivery {
+    /// The payload, if it lies in the event: aligned for whatever it is.
+    words: [u64; WORDS],
+    outer: *mut Delivery,
+    frame: *const Frame,
+    /// The frame of the event's owner, if it has one.
+    owner: *const Frame,
+    /// What is delivered now, and not freed yet.
+    event: Option<Event>,
+    shown: CurrentEvent,
+    opened: (u64, u64),
+    /// References of events that are over, of one callback.
+    over: Handle,
+    count: u64,
+}
+
+impl Delivery {
+    fn top(record: &Record) -> *mut Self {
+        record.deliveries.get().cast()
+    }
+
+    /// The innermost one, of a dispatch that begins.
+    fn begin(record: &Record, frame: &Frame, opened: (u64, u64)) -> Result<*mut Self, Error> {
+        let mut it: *mut Self = record.spare_delivery.replace(ptr::null_mut()).cast();
+        if it.is_null() {
+            // SAFETY: the layout is not empty.
+            it = unsafe { alloc(Layout::new::<Self>()) }.cast();
+            if it.is_null() {
+                return Err(Error::NoMemory);
+            }
+        }
+        let fresh = Self {
+            words: [0; WORDS],
+            outer: Self::top(record),
+            frame,
+            owner: ptr::null(),
+            event: None,
+            shown: CurrentEvent {
+                handle: 0,
+                data: ptr::null(),
+                len: 0,
+                queue: 0,
+                posted_ns: 0,
+                traceparent: ptr::null(),
+            },
+            opened,
+            over: Handle(0),
+            count: 0,
+        };
+        // SAFETY: memory of this layout, nobody else's.
+        unsafe { it.write(fresh) };
+        record.deliveries.set(it.cast());
+        Ok(it)
+    }
+
+    /// The innermost one is over.
+    ///
+    /// # Safety
+    /// `it` is from `begin` on this thread, and used no more.
+    unsafe fn end(it: *mut Self, record: &Record) {
+        // SAFETY: the caller's promise.
+        record.deliveries.set(unsafe { (*it).outer }.cast());
+        let other: *mut Self = record.spare_delivery.replace(it.cast()).cast();
+        if !other.is_null() {
+            // SAFETY: from `begin`, and nobody's.
+            unsafe { std::alloc::dealloc(other.cast(), Layout::new::<Self>()) };
+        }
+    }
+
+    /// Gives the references of events that are over back.
+    fn settle(&mut self, engine: &Engine, record: &Record) {
+        let (handle, count) = (self.over, std::mem::take(&mut self.count));
+        if count > 0 {
+            engine.release_events(record, handle, count);
+        }
+    }
+}
+
+/// A dispatch in progress. Dropped when it is over, also by an unwind.
+struct Dispatch<'a> {
+    inside: Inside<'a>,
+    delivery: *mut Delivery,
+}
+
+impl Drop for Dispatch<'_> {
+    fn drop(&mut self) {
+        let Inside { engine, record, .. } = self.inside;
+        // SAFETY: ours until `end`.
+        unsafe { (*self.delivery).settle(engine, record) };
+        // A destroy function may have run just then, but no other dispatch is left above.
+        // SAFETY: as above, and the last use.
+        unsafe { Delivery::end(self.delivery, record) };
+    }
+}
+
+/// Dispatches up to `max` events, or, if that is 0, those that there are. How many, and how it ended.
+pub(crate) fn dispatch(
+    record: &Record,
+    handle: Handle,
+    max: usize,
+    patience: Patience,
+) -> (usize, Result<(), Error>) {
+    let mut count = 0;
+    let result = begin(record, handle).and_then(|dispatch| dispatch.run(max, patience, &mut count));
+    (count, result)
+}
+
+fn begin(record: &Record, handle: Handle) -> Result<Dispatch<'_>, Error> {
+    let cell = match handle.has_kind(Kind::Queue) {
+        true => handle.with_kind(Kind::Dispatching),
+        false => handle,
+    };
+    let inside = Inside::enter(&ENGINE, record, handle, cell)?;
+    let queue = inside.queue();
+    if queue.is_inherited(&ENGINE) {
+        return Err(Error::Closed);
+    }
+    if !queue.owned {
+        ENGINE.note_dispatcher(record, inside.slot);
+    } else if !ENGINE.owns_queue(record, inside.slot) {
+        return Err(ENGINE.not_the_owner(inside.slot));
+    }
+    let here = 0;
+    inside.frame.set_stack_place(StackPlace::of(&here));
+    let delivery = Delivery::begin(record, inside.frame, queue.opened)?;
+    Ok(Dispatch { inside, delivery })
+}
+
+impl Dispatch<'_> {
+    #[inline(never)]
+    fn run(&self, max: usize, patience: Patience, count: &mut usize) -> Result<(), Error> {
+        let Inside { engine, record, .. } = self.inside;
+        let queue = self.inside.queue();
+        loop {
+            // What comes while we work is for the next time.
+            let end = if max == 0 { queue.ring.tail() } else { u64::MAX };
+            let limit = if max == 0 { usize::MAX } else { max };
+            while *count < limit && self.step(queue, end)? {
+                *count += 1;
+                if queue.is_inherited(engine) {
+                    return Ok(());
+                }
+            }
+            if *count > 0 {
+                // SAFETY: ours.
+                unsafe { (*self.delivery).settle(engine, record) };
+                self.lower(queue);
+                return Ok(());
+            }
+            if queue.has_work() {
+                // Somebody else is about to take it, or it is about to be taken out.
+                crate::sync::spin_hint();
+                if !patience.is_over() {
+                    continue;
+                }
+            } else if queue.is_over(engine, record, self.inside.slot)? {
+                return Err(Error::Closed);
+            }
+            self.lower(queue);
+            if patience.is_over() {
+                let waited = patience != Patience::None;
+                return Err(if waited { Error::Timeout } else { Error::Empty });
+            }
+            self.sleep(queue, patience);
+        }
+    }
+
+    /// Nothing is left, perhaps: then the descriptor says so.
+    #[inline(always)]
+    fn lower(&self, queue: &Queue) {
+        if !queue.has_work() {
+            queue.signal.lower(|| queue.has_work());
+        }
+    }
+
+    fn sleep(&self, queue: &Queue, patience: Patience) {
+        queue.signal.watch();
+        if !queue.has_work() && !queue.is_closing() {
+            wake::sleep(&mut [queue.signal.wake().to_poll()], patience.next_look(false));
+        }
+        queue.signal.unwatch();
+    }
+
+    /// Does one thing. False: there is nothing, before the position `end`.
+    #[inline(always)]
+    fn step(&self, queue: &Queue, end: u64) -> Result<bool, Error> {
+        let Inside { engine, record, .. } = self.inside;
+        if queue.jobs.count.load(crate::sync::Relaxed) != 0 && self.run_job(queue) {
+            return Ok(true);
+        }
+        loop {
+            if queue.ring.head() >= end {
+                return Ok(false);
+            }
+            let Some(taken) = queue.take_oldest(engine, record)? else {
+                return Ok(false);
+            };
+            if self.deliver(taken) {
+                return Ok(true);
+            }
+        }
+    }
+
+    #[cold]
+    fn run_job(&self, queue: &Queue) -> bool {
+        let Inside { engine, record, .. } = self.inside;
+        let head = queue.ring.head();
+        let Some(job) = queue.take_job(engine, record, |_, position| position <= head) else {
+            return false;
+        };
+        engine.finish_deferred(record, job);
+        true
+    }
+
+    /// Runs the callback of an event. False: nobody waits for it any more.
+    #[inline(always)]
+    fn deliver(&self, taken: Taken<'_>) -> bool {
+        let Inside { engine, record, handle: queue, .. } = self.inside;
+        let event = taken.event;
+        let handle = event.handle();
+        // SAFETY: ours; nested dispatches have others.
+        let delivery = unsafe { &mut *self.delivery };
+        if delivery.over != handle {
+            delivery.settle(engine, record);
+            delivery.over = handle;
+        }
+        delivery.words = event.words;
+        let (data, len) = event.data((&raw const delivery.words).cast());
+        delivery.owner = taken.note.frame.map_or(ptr::null(), ptr::from_ref);
+        delivery.shown.handle = handle.0;
+        delivery.shown.data = data;
+        delivery.shown.len = len;
+        delivery.shown.queue = queue.0;
+        delivery.shown.posted_ns = 0;
+        let request = event.as_request();
+        // A request frees itself.
+        delivery.event = Some(event);
+        let delivered = Delivered { delivery: self.delivery };
+        let ran = match request {
+            None => {
+                if let Err(fault) = invoke::call(engine, record, handle, data.cast_mut()) {
+                    // Gone, or failed, which it has told its error function: the dispatch goes on.
+                    let _ = record.explain(fault);
+                }
+                true
+            }
+            // SAFETY: the event's share, which the event does not give up any more.
+            Some((request, arg)) => unsafe {
+                (*self.delivery).event = None;
+                (*self.delivery).count += 1;
+                Request::run(request, engine, record, handle, arg)
+            },
+        };
+        drop(delivered);
+        drop(taken);
+        ran
+    }
+}
+
+/// An event's callback runs. Dropped when it has returned, or an unwind passes through.
+struct Delivered {
+    delivery: *mut Delivery,
+}
+
+impl Drop for Delivered {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: its dispatch lives longer.
+        let delivery = unsafe { &mut *self.delivery };
+        if let Some(event) = delivery.event.take() {
+            delivery.count += 1;
+            event.free_payload(Error::Closed);
+        }
+    }
+}
+
+/// The event that the calling thread's innermost callback was called for; null if it was called otherwise.
+pub(crate) fn current_event(record: &Record) -> *const CurrentEvent {
+    let delivery = Delivery::top(record);
+    // SAFETY: null, or a dispatch in progress on this thread.
+    let Some(delivery) = (unsafe { delivery.as_mut() }) else { return ptr::null() };
+    if record.calls_above(delivery.frame) != 1 {
+        return ptr::null();
+    }
+    if delivery.shown.posted_ns == 0 {
+        let posted = delivery.event.as_ref().map_or_else(clock::ticks, Event::posted);
+        delivery.shown.posted_ns = clock::when(posted, delivery.opened) as i64;
+    }
+    &raw const delivery.shown
+}
+
+/// See [`crate::engine::QueueHooks`].
+pub(super) fn abandon_dispatch(engine: &Engine, record: &Record, frame: &Frame) {
+    let it = Delivery::top(record);
+    // SAFETY: as in `current_event`.
+    let Some(delivery) = (unsafe { it.as_mut() }) else { return };
+    let is_whole = ptr::eq(delivery.frame, frame);
+    if !is_whole && !ptr::eq(delivery.owner, frame) {
+        return;
+    }
+    if let Some(event) = delivery.event.take() {
+        delivery.count += 1;
+        event.free_payload(Error::Closed);
+    }
+    if is_whole {
+        delivery.settle(engine, record);
+        // SAFETY: the dispatch was left, and nobody comes back to it.
+        unsafe { Delivery::end(it, record) };
+    }
+}

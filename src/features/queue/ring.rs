@@ -1,0 +1,349 @@
+//! A bounded ring for many producers and consumers, each cell one cache line.
+//!
+//! The positions and sequence numbers are Vyukov's (Bounded MPMC queue, 1024cores.net). Unlike there an
+//! event is claimed by its cell and not by the ring's head, so that one in the middle can be taken out
+//! (its scope closes) or given another payload (COALESCE) while others are dispatched:
+//!
+//! ```text
+//! FREE(p) → FULL(p)   the producer that has moved the tail from p to p+1
+//! FULL(p) → BUSY(p) → FREE(p + size)   a consumer; then the head moves on, whoever moves it
+//! FULL(p) → HELD(p) → FULL(p)          another payload
+//! FULL(p) → HELD(p) → GONE(p)          taken out; whoever finds it at the head makes it FREE
+//! ```
+//!
+//! Contents are atomics, relaxed: a reader that meets a change reads nonsense, and then its exchange of
+//! the sequence number fails. `src/tests/model_ring.rs` explores it.
+
+use crate::platform::pages;
+use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, TotalOrder, spin_hint};
+use std::ptr::NonNull;
+
+/// Payload words of a cell.
+pub(crate) const WORDS: usize = 5;
+
+/// What a cell carries.
+#[derive(Clone, Copy)]
+pub(crate) struct Event {
+    pub(crate) handle: u64,
+    /// When it was posted, and what `words` are.
+    pub(crate) meta: u64,
+    pub(crate) words: [u64; WORDS],
+}
+
+#[repr(C, align(64))]
+struct Cell {
+    /// `position:61 | state:3`.
+    sequence: AtomicU64,
+    handle: AtomicU64,
+    meta: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+const FREE: u64 = 0;
+const FULL: u64 = 1;
+const BUSY: u64 = 2;
+const HELD: u64 = 3;
+const GONE: u64 = 4;
+
+fn at(position: u64, state: u64) -> u64 {
+    position << 3 | state
+}
+
+/// A number that others than its writer read, on cache lines of its own.
+#[repr(align(128))]
+struct Padded(AtomicU64);
+
+pub(crate) struct Ring {
+    cells: NonNull<Cell>,
+    mask: u64,
+    capacity: u64,
+    /// The next position to be filled.
+    tail: Padded,
+    /// A head that was seen: producers look at the real one only when this one leaves no room.
+    seen: AtomicU64,
+    /// The oldest position that may have an event.
+    head: Padded,
+    /// Cells that are GONE.
+    gone: AtomicU64,
+}
+
+// SAFETY: the cells are atomics.
+unsafe impl Send for Ring {}
+// SAFETY: as above.
+unsafe impl Sync for Ring {}
+
+impl Cell {
+    #[inline(always)]
+    fn write(&self, event: &Event) {
+        // Relaxed: the sequence number publishes it.
+        self.handle.store(event.handle, Relaxed);
+        self.meta.store(event.meta, Relaxed);
+        for (place, word) in self.words.iter().zip(event.words) {
+            place.store(word, Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn read(&self) -> Event {
+        // Relaxed: as in `write`.
+        Event {
+            handle: self.handle.load(Relaxed),
+            meta: self.meta.load(Relaxed),
+            words: std::array::from_fn(|place| self.words[place].load(Relaxed)),
+        }
+    }
+}
+
+impl Ring {
+    /// None if there is no memory.
+    pub(crate) fn new(capacity: usize) -> Option<Self> {
+        // One more, so that a producer does not have to wait for the last consumer to leave its cell.
+        let size = capacity.checked_add(1)?.checked_next_power_of_two()?;
+        // SAFETY: all bytes zero are a cell.
+        let cells = unsafe { pages::alloc_zeroed::<Cell>(size)? };
+        #[cfg(loom)]
+        for index in 0..size {
+            let cell = Cell {
+                sequence: AtomicU64::new(0),
+                handle: AtomicU64::new(0),
+                meta: AtomicU64::new(0),
+                words: std::array::from_fn(|_| AtomicU64::new(0)),
+            };
+            // SAFETY: inside the allocation, which nobody else has.
+            unsafe { cells.as_ptr().add(index).write(cell) };
+        }
+        let ring = Self {
+            cells,
+            mask: size as u64 - 1,
+            capacity: capacity as u64,
+            tail: Padded(AtomicU64::new(0)),
+            seen: AtomicU64::new(0),
+            head: Padded(AtomicU64::new(0)),
+            gone: AtomicU64::new(0),
+        };
+        Some(ring)
+    }
+
+    /// Zeroed memory is FREE(0) everywhere, and means FREE(position) in the first round: so that a queue
+    /// with much room costs no memory before it is used.
+    #[inline(always)]
+    fn sequence_of(&self, position: u64, order: crate::sync::Ordering) -> u64 {
+        let sequence = self.cell(position).sequence.load(order);
+        if sequence == 0 { at(position & self.mask, FREE) } else { sequence }
+    }
+
+    /// Changes FREE(position) to `new`, be it written or not.
+    fn exchange(&self, position: u64, old: u64, new: u64) -> bool {
+        // AcqRel: acquires what the cell has; releases what was read of it.
+        self.cell(position).sequence.compare_exchange(old, new, AcqRel, Relaxed).is_ok()
+    }
+
+    #[inline(always)]
+    fn cell(&self, position: u64) -> &Cell {
+        // SAFETY: `mask` keeps it inside the allocation.
+        unsafe { &*self.cells.as_ptr().add((position & self.mask) as usize) }
+    }
+
+    fn size(&self) -> u64 {
+        self.mask + 1
+    }
+
+    /// Puts the event in; false if there is no room.
+    ///
+    /// ORDER[signal] the event is published in the total order, before the caller looks for sleepers.
+    #[inline(always)]
+    pub(crate) fn push(&self, event: &Event) -> Option<u64> {
+        let mut position = self.tail.0.load(Relaxed);
+        loop {
+            if position.wrapping_sub(self.seen.load(Relaxed)) as i64 >= self.capacity as i64 {
+                // Acquire: partner: `move_head`: the cells before it are free.
+                let head = self.head.0.load(Acquire);
+                self.seen.store(head, Relaxed);
+                if position.wrapping_sub(head) as i64 >= self.capacity as i64 {
+                    let now = self.tail.0.load(Relaxed);
+                    if now == position {
+                        return None;
+                    }
+                    position = now;
+                    continue;
+                }
+            }
+            // Acquire: partner: whoever freed the cell.
+            if self.sequence_of(position, Acquire) == at(position, FREE) {
+                let next = position + 1;
+                match self.tail.0.compare_exchange_weak(position, next, AcqRel, Relaxed) {
+                    Ok(_) => break,
+                    Err(now) => position = now,
+                }
+            } else {
+                if self.tail.0.load(Relaxed) == position {
+                    // The head has moved on, and a consumer is about to leave the cell.
+                    spin_hint();
+                }
+                position = self.tail.0.load(Relaxed);
+            }
+        }
+        let cell = self.cell(position);
+        cell.write(event);
+        cell.sequence.swap_sc(at(position, FULL));
+        Some(position)
+    }
+
+    /// Takes the oldest event out. `before` sees what it may be before it is claimed, and again if it
+    /// was another one.
+    #[inline(always)]
+    pub(crate) fn pop(&self, mut before: impl FnMut(&Event)) -> Option<Event> {
+        loop {
+            let position = self.head.0.load(Acquire);
+            let sequence = self.sequence_of(position, Acquire);
+            if sequence == at(position, FULL) {
+                let cell = self.cell(position);
+                before(&cell.read());
+                if self.exchange(position, sequence, at(position, BUSY)) {
+                    let event = cell.read();
+                    self.free(position);
+                    return Some(event);
+                }
+            } else if !self.skip(position, sequence) {
+                return None;
+            }
+        }
+    }
+
+    /// The cell at `position` has been read: it is free in the next round, and the head moves on.
+    #[inline(always)]
+    fn free(&self, position: u64) {
+        // Release: partner: the producer of the next round.
+        self.cell(position).sequence.store(at(position + self.size(), FREE), Release);
+        self.move_head(position);
+    }
+
+    #[inline(always)]
+    fn move_head(&self, position: u64) {
+        // AcqRel: partners: the loads of the head.
+        let _ = self.head.0.compare_exchange(position, position + 1, AcqRel, Relaxed);
+    }
+
+    /// What is at the head is no event: moves on if it is over; false if it has not come yet.
+    #[cold]
+    fn skip(&self, position: u64, sequence: u64) -> bool {
+        if sequence == at(position, FREE) {
+            // Unless the head has moved on and come around since.
+            return self.head.0.load(Acquire) != position;
+        }
+        if sequence == at(position, GONE) {
+            if self.exchange(position, sequence, at(position + self.size(), FREE)) {
+                self.gone.fetch_sub(1, AcqRel);
+                self.move_head(position);
+            }
+        } else if sequence == at(position, HELD) {
+            spin_hint();
+        } else {
+            // Claimed, or freed, by a consumer that has not moved the head yet; or it has been moved.
+            self.move_head(position);
+        }
+        true
+    }
+
+    /// Is there something for `pop`? In the total order, after the caller has said that it will sleep.
+    pub(crate) fn has_event(&self) -> bool {
+        // ORDER[signal] partner: the exchange in `push`.
+        loop {
+            let position = self.head.0.load_sc();
+            if self.sequence_of(position, SeqCst) != at(position, FREE) {
+                return true;
+            }
+            if self.head.0.load_sc() == position {
+                return false;
+            }
+        }
+    }
+
+    /// Events, or places for them, that were taken and not given back.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.0.load_sc() == self.tail.0.load_sc()
+    }
+
+    /// The position that the next event will have.
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail.0.load_sc()
+    }
+
+    /// The position of the oldest event.
+    pub(crate) fn head(&self) -> u64 {
+        self.head.0.load_sc()
+    }
+
+    /// How many events there are.
+    pub(crate) fn len(&self) -> usize {
+        let head = self.head.0.load(Acquire);
+        let tail = self.tail.0.load(Acquire);
+        (tail.saturating_sub(head)).saturating_sub(self.gone.load(Acquire)) as usize
+    }
+
+    /// Takes the first event from `position` on out that `wanted` says yes of, and gives the position to
+    /// go on with.
+    pub(crate) fn take_from(
+        &self,
+        mut position: u64,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Option<(Event, u64)> {
+        position = position.max(self.head.0.load_sc());
+        while position < self.tail.0.load_sc() {
+            let full = at(position, FULL);
+            let cell = self.cell(position);
+            // ORDER[close] after what makes new events refused; partner: the exchange in `push`.
+            if self.sequence_of(position, SeqCst) == full
+                && wanted(&cell.read())
+                && self.exchange(position, full, at(position, HELD))
+            {
+                let event = cell.read();
+                self.gone.fetch_add(1, AcqRel);
+                // Release: partner: `skip`.
+                cell.sequence.store(at(position, GONE), Release);
+                // At the head it makes room at once.
+                while self.head.0.load(Acquire) < self.tail.0.load(Acquire) {
+                    let head = self.head.0.load(Acquire);
+                    let sequence = self.sequence_of(head, Acquire);
+                    if sequence != at(head, GONE) {
+                        break;
+                    }
+                    self.skip(head, sequence);
+                }
+                return Some((event, position + 1));
+            }
+            position += 1;
+        }
+        None
+    }
+
+    /// Gives the event at `position`, if it is still there and `handle`'s, another content. The old one.
+    pub(crate) fn replace(&self, position: u64, event: &Event) -> Option<Event> {
+        let full = at(position, FULL);
+        if self.sequence_of(position, Acquire) != full
+            || !self.exchange(position, full, at(position, HELD))
+        {
+            return None;
+        }
+        let cell = self.cell(position);
+        let old = cell.read();
+        debug_assert_eq!(old.handle, event.handle);
+        cell.write(event);
+        // Release: partner: the consumer.
+        cell.sequence.store(full, Release);
+        Some(old)
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let size = self.mask as usize + 1;
+        #[cfg(loom)]
+        for index in 0..size {
+            // SAFETY: constructed in `new`, dropped once, here.
+            unsafe { self.cells.as_ptr().add(index).drop_in_place() };
+        }
+        // SAFETY: from `new` with this count, and `self` is going.
+        unsafe { pages::free(self.cells, size) };
+    }
+}

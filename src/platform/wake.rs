@@ -1,0 +1,104 @@
+//! A descriptor that says that there is something to do: an eventfd.
+
+#[cfg(not(loom))]
+use std::time::Instant;
+
+/// Readable between `raise` and `lower`.
+pub(crate) struct Wake {
+    #[cfg(not(loom))]
+    fd: libc::c_int,
+    #[cfg(loom)]
+    raised: crate::sync::AtomicU32,
+}
+
+#[cfg(not(loom))]
+impl Wake {
+    /// Fails with an errno.
+    pub(crate) fn new() -> Result<Self, i32> {
+        // SAFETY: takes numbers.
+        match unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) } {
+            -1 => Err(errno()),
+            fd => Ok(Self { fd }),
+        }
+    }
+
+    pub(crate) fn raise(&self) {
+        let one = 1u64;
+        // Fails only if it is readable already.
+        // SAFETY: reads 8 bytes.
+        unsafe { libc::write(self.fd, (&raw const one).cast(), 8) };
+    }
+
+    pub(crate) fn lower(&self) {
+        let mut count = 0u64;
+        // Fails only if it is not readable.
+        // SAFETY: writes 8 bytes.
+        unsafe { libc::read(self.fd, (&raw mut count).cast(), 8) };
+    }
+
+    /// Another descriptor of the same, which the caller closes. Fails with an errno.
+    pub(crate) fn duplicate(&self) -> Result<libc::c_int, i32> {
+        // SAFETY: takes numbers.
+        match unsafe { libc::fcntl(self.fd, libc::F_DUPFD_CLOEXEC, 0) } {
+            -1 => Err(errno()),
+            fd => Ok(fd),
+        }
+    }
+
+    /// What [`sleep`] waits for.
+    pub(crate) fn to_poll(&self) -> libc::pollfd {
+        libc::pollfd { fd: self.fd, events: libc::POLLIN, revents: 0 }
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for Wake {
+    fn drop(&mut self) {
+        // SAFETY: opened by `new`, closed once.
+        unsafe { libc::close(self.fd) };
+    }
+}
+
+/// Sleeps until one of them is raised, the deadline, a signal, or for no reason: look again.
+#[cfg(not(loom))]
+pub(crate) fn sleep(polled: &mut [libc::pollfd], deadline: Option<Instant>) {
+    let timeout = deadline.map(|at| {
+        let left = at.saturating_duration_since(Instant::now());
+        libc::timespec {
+            tv_sec: left.as_secs().min(i64::MAX as u64) as libc::time_t,
+            tv_nsec: left.subsec_nanos().into(),
+        }
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: as many as there are; `timeout` outlives the call; no signal mask.
+    unsafe {
+        libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout, std::ptr::null())
+    };
+}
+
+#[cfg(not(loom))]
+fn errno() -> i32 {
+    // SAFETY: this thread's errno.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Under loom a number stands for the descriptor, and a sleep is a yield.
+#[cfg(loom)]
+impl Wake {
+    pub(crate) fn new() -> Result<Self, i32> {
+        Ok(Self { raised: crate::sync::AtomicU32::new(0) })
+    }
+
+    pub(crate) fn raise(&self) {
+        self.raised.store(1, crate::sync::SeqCst);
+    }
+
+    pub(crate) fn lower(&self) {
+        self.raised.store(0, crate::sync::SeqCst);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(crate::sync::SeqCst) == 1
+    }
+}
