@@ -3,12 +3,15 @@
 
 mod world;
 
+mod model_events;
 mod model_hook;
 mod model_inflight;
 mod model_mark;
 mod model_memo;
+mod model_queue;
 mod model_references;
 mod model_reuse;
+mod model_ring;
 mod model_scope;
 mod model_wait;
 

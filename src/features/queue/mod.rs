@@ -10,6 +10,7 @@
 //! no poster is inside; one that comes later finds it closing.
 
 pub(crate) mod ring;
+pub(crate) mod room;
 pub(crate) mod signal;
 
 #[cfg(not(loom))]
@@ -24,8 +25,6 @@ mod jobs;
 mod open;
 #[cfg(not(loom))]
 pub(crate) mod post;
-#[cfg(not(loom))]
-mod room;
 #[cfg(not(loom))]
 pub(crate) mod select;
 

@@ -11,7 +11,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { blocked: AtomicU32::new(0), changes: AtomicU32::new(0) }
     }
 
