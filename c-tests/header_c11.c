@@ -74,7 +74,41 @@ AT(cbr_callback_options, destroy_queue, 64);
 AT(cbr_callback_options, flags, 72);
 AT(cbr_callback_options, on_error, 80);
 AT(cbr_callback_options, fallback, 88);
+
+SAME(sizeof(cbr_queue_options), 40);
+AT(cbr_queue_options, name, 8);
+AT(cbr_queue_options, scope, 16);
+AT(cbr_queue_options, capacity, 24);
+AT(cbr_queue_options, policy, 32);
+AT(cbr_queue_options, flags, 36);
+
+SAME(sizeof(cbr_event), 48);
+AT(cbr_event, handle, 0);
+AT(cbr_event, data, 8);
+AT(cbr_event, len, 16);
+AT(cbr_event, queue, 24);
+AT(cbr_event, posted_ns, 32);
+AT(cbr_event, traceparent, 40);
+
+SAME(sizeof(cbr_post_options), 64);
+AT(cbr_post_options, queue, 8);
+AT(cbr_post_options, handle, 16);
+AT(cbr_post_options, data, 24);
+AT(cbr_post_options, len, 32);
+AT(cbr_post_options, free_data, 40);
+AT(cbr_post_options, owner, 48);
+AT(cbr_post_options, timeout_ns, 56);
 #endif
+
+/* --- queues ------------------------------------------------------------------------------- */
+
+SAME(CBR_QUEUE_REJECT, 0);
+SAME(CBR_QUEUE_DROP_OLDEST, 1);
+SAME(CBR_QUEUE_BLOCK, 2);
+SAME(CBR_QUEUE_COALESCE, 1);
+SAME(CBR_QUEUE_OWNED, 2);
+SAME(CBR_CLOSE_DRAIN, 0);
+SAME(CBR_CLOSE_DISCARD, 1);
 
 /* --- signatures: bits 63..60 count, 59..56 return type, 4 bits an argument from 55 down ---- */
 

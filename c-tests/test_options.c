@@ -133,13 +133,17 @@ TEST(what_this_version_cannot_do_is_refused_not_ignored) {
   options.flags = 1 | CBR_PIN_MODULE;
   check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
   options.flags = 0;
+  check_accepted(&options, &it);
+}
+
+TEST(a_queue_that_never_was_is_stale) {
+  struct subject it;
+  cbr_callback_options options = options_for(&it);
   options.home = 1;
-  check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
+  check_refused(&options, &it, CBR_ERR_STALE);
   options.home = 0;
   options.destroy_queue = 1;
-  check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
-  options.destroy_queue = 0;
-  check_accepted(&options, &it);
+  check_refused(&options, &it, CBR_ERR_STALE);
 }
 
 TEST(a_scope_that_never_was_is_stale) {

@@ -1,21 +1,16 @@
 //! The log's way out. Formatting allocates, and where there is no memory that aborts: a line, or the
 //! log, is then left out.
 
-use super::environment;
+use super::{environment, memory};
 
 /// More than a line, and more than the start of the logger, takes.
 const LINE: usize = 16 << 10;
 const START: usize = 256 << 10;
 
-/// Is so much memory to be had?
-fn can_allocate(bytes: usize) -> bool {
-    Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
-}
-
 /// Prints the log to stderr if `CALLBRIDGE_LOG` says so (env_logger's syntax).
 pub(crate) fn start() {
     let Some(filter) = environment::variable(c"CALLBRIDGE_LOG") else { return };
-    if let (Ok(filter), true) = (filter.to_str(), can_allocate(START)) {
+    if let (Ok(filter), true) = (filter.to_str(), memory::is_there(START)) {
         // A Rust host that links the crate may have a logger of its own: that one stays.
         let _ = env_logger::Builder::new().parse_filters(filter).try_init();
     }
@@ -23,7 +18,7 @@ pub(crate) fn start() {
 
 /// A warning, whose words are made only if somebody listens.
 pub(crate) fn warn(words: impl FnOnce() -> String) {
-    if log::log_enabled!(target: "callbridge", log::Level::Warn) && can_allocate(LINE) {
+    if log::log_enabled!(target: "callbridge", log::Level::Warn) && memory::is_there(LINE) {
         log::warn!(target: "callbridge", "{}", words());
     }
 }

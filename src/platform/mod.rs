@@ -6,6 +6,7 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod logging;
 pub(crate) mod membarrier;
+pub(crate) mod memory;
 #[cfg(not(loom))]
 pub(crate) mod module;
 pub(crate) mod pages;

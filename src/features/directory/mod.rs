@@ -15,6 +15,7 @@ pub(crate) mod names;
 
 use crate::engine::{Engine, Handle, Record, Section};
 use crate::error::Error;
+use crate::platform::memory;
 use crate::sync::{AtomicU32, Relaxed, spin_hint};
 use dashmap::mapref::one::RefMut;
 use dashmap::try_result::TryResult;
@@ -62,9 +63,11 @@ impl<K: Eq + Hash, V> Table<K, V> {
         if let Some(map) = self.map.get() {
             return Ok(map);
         }
-        // DashMap's constructor aborts where there is no memory: so look whether there is.
+        // DashMap's constructor, and the hasher's, abort where there is no memory: so look whether there is.
         const SHARD: usize = 256;
-        Vec::<u8>::new().try_reserve_exact(SHARDS * SHARD).map_err(|_| Error::NoMemory)?;
+        if !memory::is_there(SHARDS * SHARD) {
+            return Err(Error::NoMemory);
+        }
         Ok(self.map.get_or_init(|| {
             let hasher = RandomState::default();
             let buckets = DashMap::with_hasher_and_shard_amount(hasher.clone(), SHARDS);

@@ -6,20 +6,20 @@ use super::{Inside, Policy, Queue};
 use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Note, Patience, Record, Tag};
 use crate::error::Error;
 use crate::platform::futex;
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where the events are that a post of the same callback replaces: position by handle. An entry whose
 /// event has gone is found out by the ring.
-pub(crate) struct Waiting(Mutex<HashMap<u64, u64, RandomState>>);
+pub(crate) struct Waiting(Mutex<HashMap<u64, u64, FixedState>>);
 
 impl Waiting {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(HashMap::with_hasher(RandomState::default())))
+        Self(Mutex::new(HashMap::with_hasher(FixedState::default())))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<u64, u64, RandomState>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<u64, u64, FixedState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
