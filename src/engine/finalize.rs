@@ -18,6 +18,7 @@ impl Engine {
     }
 
     /// The phase is FINALIZING, and by this thread.
+    #[inline(always)]
     pub(crate) fn run_destroy(&self, record: &Record, slot: &Slot, handle: Handle) {
         if !self.defers_destroy(record, slot, handle) {
             self.run_destroy_here(record, slot, handle);
@@ -47,10 +48,16 @@ impl Engine {
 
     /// Frees a slot that this thread owns alone, phase FINALIZING. One whose
     /// generations are used up is never handed out again.
+    #[inline(always)]
     pub(crate) fn free_slot(&self, record: &Record, slot: &Slot, index: u32) {
+        self.free_slot_of(record, slot, index, false);
+    }
+
+    /// The same; of a queue the slot remembers what it was for a while.
+    #[inline(always)]
+    fn free_slot_of(&self, record: &Record, slot: &Slot, index: u32, was_queue: bool) {
         let generation = slot.peek().generation();
         let next = generation.wrapping_add(1);
-        let was_queue = Mark(slot.mark.load(Relaxed)).handle(index).has_kind(Kind::Queue);
         // The mark first: a guess of the next generation must not put its name where register will
         // write. Release: who waits and sees it sees destroy done; partner: `Slot::is_ending`.
         let mark = if was_queue { Mark::was_queue(next) } else { Mark::free(next) };
@@ -118,7 +125,11 @@ impl Drop for Finalization<'_> {
         } else {
             engine.end_cold(record, slot);
         }
-        engine.free_slot(record, slot, handle.index());
+        if handle.has_kind(Kind::Queue) {
+            engine.free_slot_of(record, slot, handle.index(), true);
+        } else {
+            engine.free_slot(record, slot, handle.index());
+        }
         if let Some(frame) = frame {
             frame.tag.set(Tag::CALL);
             frame.failed.set(Failed::NO);
