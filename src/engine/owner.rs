@@ -146,10 +146,9 @@ impl Engine {
     pub(super) fn run_own_destroys(&self, record: &Record, target: Handle) -> bool {
         let Some(hooks) = self.queue_hooks.get() else { return false };
         (hooks.run_own_destroys)(self, record, target);
-        match target.has_kind(Kind::Callback) {
-            true => self.destroy_queue_of(target).0 != 0,
-            false => false,
-        }
+        // A scope's closers are told by a count of theirs.
+        target.has_kind(Kind::Callback)
+            && self.owns_queue_named(record, self.destroy_queue_of(target))
     }
 
     /// A destroy function that another thread had been left to run runs here.

@@ -97,8 +97,8 @@ const OUT_QUEUE: Error = Error::Invalid("out_queue is NULL");
 
 /// cbr_queue_open makes a queue.
 /// `options`: copied; NULL: all defaults.
-/// Ownership: to be ended with cbr_queue_close, or with its scope. A queue has two descriptors' worth of
-/// the kernel: one eventfd.
+/// Ownership: to be ended with cbr_queue_close, or with its scope. A queue takes one descriptor of the
+/// process, an eventfd. In the child of a fork every queue of the parent gives CBR_ERR_CLOSED.
 /// Threads: any; of a CBR_QUEUE_OWNED queue the calling thread is the owner.
 /// Returns: CBR_OK; CBR_ERR_INVALID for an unknown policy or flag, a wrong `size`, a name that is too
 /// long or not UTF-8, or if `out_queue` is NULL; CBR_ERR_UNSUPPORTED for a field of a later version;

@@ -81,6 +81,26 @@ fn model_an_event_that_meets_the_lowering_leaves_the_descriptor_readable() {
 }
 
 #[test]
+fn model_a_descriptor_that_is_raised_late_is_lowered_by_the_next_look() {
+    explore(|_| {
+        let parts = parts();
+        parts.signal.watch();
+        let inner = parts.clone();
+        let poster = thread::spawn(move || {
+            assert!(inner.ring.push(&EVENT).is_some());
+            inner.signal.tell();
+        });
+        while parts.ring.pop(|_| ()).is_none() {
+            thread::yield_now();
+        }
+        parts.signal.lower(|| parts.ring.has_event());
+        poster.join().unwrap();
+        parts.signal.lower(|| parts.ring.has_event());
+        assert!(!is_raised(&parts.signal), "none waits");
+    });
+}
+
+#[test]
 fn model_two_that_lower_and_a_close_leave_the_descriptor_readable() {
     explore(|_| {
         let parts = parts();

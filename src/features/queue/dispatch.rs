@@ -113,10 +113,13 @@ impl Drop for Dispatch<'_> {
     fn drop(&mut self) {
         let Inside { engine, record, .. } = self.inside;
         // SAFETY: ours until `end`.
-        unsafe { (*self.delivery).settle(engine, record) };
-        // A destroy function may have run just then, but no other dispatch is left above.
+        let (over, count) = unsafe { ((*self.delivery).over, (*self.delivery).count) };
         // SAFETY: as above, and the last use.
         unsafe { Delivery::end(self.delivery, record) };
+        // Last, because a destroy function may run, and unwind.
+        if count > 0 {
+            engine.release_events(record, over, count);
+        }
     }
 }
 
@@ -182,6 +185,9 @@ impl Dispatch<'_> {
                 }
             } else if queue.is_over(engine, record, self.inside.slot)? {
                 return Err(Error::Closed);
+            } else if queue.is_closing() {
+                // A poster is inside, and may have found the queue open.
+                crate::sync::spin_hint();
             }
             self.lower(queue);
             if patience.is_over() {
@@ -330,8 +336,11 @@ pub(super) fn abandon_dispatch(engine: &Engine, record: &Record, frame: &Frame) 
         event.free_payload(Error::Closed);
     }
     if is_whole {
-        delivery.settle(engine, record);
+        let (over, count) = (delivery.over, delivery.count);
         // SAFETY: the dispatch was left, and nobody comes back to it.
         unsafe { Delivery::end(it, record) };
+        if count > 0 {
+            engine.release_events(record, over, count);
+        }
     }
 }

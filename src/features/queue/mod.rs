@@ -80,6 +80,8 @@ mod whole {
         pub(super) jobs: Jobs,
         /// 1 once an event had an owner.
         pub(super) has_owned: AtomicU32,
+        /// 1 once the host has a descriptor.
+        pub(super) is_polled: AtomicU32,
         /// A time in ticks, and the same in nanoseconds.
         pub(super) opened: (u64, u64),
     }

@@ -196,6 +196,7 @@ fn make(
         room: Room::new(),
         jobs: jobs::Jobs::new(),
         has_owned: AtomicU32::new(0),
+        is_polled: AtomicU32::new(0),
         opened: (clock::ticks(), clock::nanoseconds()),
     };
     Ok((queue, cold))
@@ -326,7 +327,9 @@ pub(crate) fn descriptor(record: &Record, handle: Handle) -> Result<c_int, Error
     let copy = queue.signal.wake().duplicate();
     let copy = copy.map_err(|errno| Error::System { what: "fcntl(F_DUPFD_CLOEXEC)", errno })?;
     // Whoever has it may poll it at any time, from now on.
-    queue.signal.watch();
+    if queue.is_polled.swap_sc(1) == 0 {
+        queue.signal.watch();
+    }
     if queue.has_work() {
         queue.signal.tell();
     }
