@@ -205,3 +205,14 @@ cbr_status own(cbr_scope *out) {
   (void)cbr_scope_open("name", out);
   return cbr_scope_set_thread_hooks(*out, attach_function, detach_function, NULL, NULL);
 }
+
+/* --- queues' initialisers ----------------------------------------------------------------- */
+
+cbr_status post(cbr_handle handle, cbr_queue *out);
+cbr_status post(cbr_handle handle, cbr_queue *out) {
+  cbr_queue_options options = CBR_QUEUE_OPTIONS_INIT;
+  cbr_post_options event = CBR_POST_OPTIONS_INIT;
+  options.policy = CBR_QUEUE_DROP_OLDEST;
+  event.handle = handle;
+  return cbr_queue_open(&options, out) == CBR_OK ? cbr_post_with(&event) : CBR_ERR_INVALID;
+}

@@ -62,3 +62,18 @@ cbr_status own(cbr_scope *out) {
   return cbr_scope_set_thread_hooks(
       *out, [](void *) -> void * { return CBR_THREAD_NOT_OURS; }, [](void *, void *) {}, nullptr, nullptr);
 }
+
+static_assert(std::is_standard_layout_v<cbr_queue_options> && std::is_standard_layout_v<cbr_post_options>);
+static_assert(sizeof(void *) != 8 || sizeof(cbr_queue_options) == 40);
+static_assert(sizeof(void *) != 8 || sizeof(cbr_post_options) == 64);
+
+cbr_status post(cbr_handle handle, cbr_queue *out);
+cbr_status post(cbr_handle handle, cbr_queue *out) {
+  cbr_queue_options options = CBR_QUEUE_OPTIONS_INIT;
+  options.flags = CBR_QUEUE_OWNED | CBR_QUEUE_COALESCE;
+  cbr_status status = cbr_queue_open(&options, out);
+  cbr_post_options event = CBR_POST_OPTIONS_INIT;
+  event.queue = *out;
+  event.handle = handle;
+  return status == CBR_OK ? cbr_post_with(&event) : status;
+}

@@ -1,15 +1,15 @@
 //! Taking events out, and running what they are for.
 
+use super::call_on::Request;
 use super::ring::{Event, WORDS};
 use super::{Inside, Queue, Taken};
 use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Patience, Record, StackPlace, invoke};
 use crate::error::Error;
 use crate::platform::{clock, wake};
+use crate::sync::{Relaxed, SeqCst, spin_hint};
 use std::alloc::{Layout, alloc};
 use std::ffi::{c_char, c_void};
 use std::ptr;
-
-use super::call_on::Request;
 
 /// What a callback may ask of the event that it was called for. Laid out as C's `cbr_event`.
 #[repr(C)]
@@ -163,9 +163,11 @@ impl Dispatch<'_> {
         let queue = self.inside.queue();
         loop {
             // What comes while we work is for the next time.
-            let end = if max == 0 { queue.ring.tail() } else { u64::MAX };
-            let limit = if max == 0 { usize::MAX } else { max };
-            while *count < limit && self.step(queue, end)? {
+            let (end, mut jobs, limit) = match max {
+                0 => (queue.ring.tail(), queue.jobs.count.load(SeqCst), usize::MAX),
+                max => (u64::MAX, u32::MAX, max),
+            };
+            while *count < limit && self.step(queue, end, &mut jobs)? {
                 *count += 1;
                 if queue.is_inherited(engine) {
                     return Ok(());
@@ -179,7 +181,7 @@ impl Dispatch<'_> {
             }
             if queue.has_work() {
                 // Somebody else is about to take it, or it is about to be taken out.
-                crate::sync::spin_hint();
+                spin_hint();
                 if !patience.is_over() {
                     continue;
                 }
@@ -187,7 +189,7 @@ impl Dispatch<'_> {
                 return Err(Error::Closed);
             } else if queue.is_closing() {
                 // A poster is inside, and may have found the queue open.
-                crate::sync::spin_hint();
+                spin_hint();
             }
             self.lower(queue);
             if patience.is_over() {
@@ -214,11 +216,13 @@ impl Dispatch<'_> {
         queue.signal.unwatch();
     }
 
-    /// Does one thing. False: there is nothing, before the position `end`.
+    /// Does one thing. False: there is nothing, before the position `end`, nor one of so many `jobs`.
     #[inline(always)]
-    fn step(&self, queue: &Queue, end: u64) -> Result<bool, Error> {
+    fn step(&self, queue: &Queue, end: u64, jobs: &mut u32) -> Result<bool, Error> {
         let Inside { engine, record, .. } = self.inside;
-        if queue.jobs.count.load(crate::sync::Relaxed) != 0 && self.run_job(queue) {
+        // Relaxed: who put one there has told, and then we look again.
+        if queue.jobs.count.load(Relaxed) != 0 && *jobs > 0 && self.run_job(queue) {
+            *jobs -= 1;
             return Ok(true);
         }
         loop {
