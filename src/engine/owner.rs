@@ -178,7 +178,13 @@ impl Engine {
 
     /// Is another thread posting to the queue?
     pub(crate) fn others_post(&self, record: &Record, queue: Handle) -> bool {
-        self.records.iter().any(|other| other.id() != record.id() && other.holds(queue))
+        let others = || self.records.iter().filter(|other| other.id() != record.id());
+        if others().any(|other| other.is_biased_to(queue)) {
+            // ORDER[inflight] partner: the light barrier of a biased post, before it looks whether the
+            // queue is open. (Refused: then an event may be dropped by a close that it came before.)
+            let _ = self.barrier.heavy();
+        }
+        others().any(|other| other.holds(queue))
     }
 
     pub(crate) fn slot_of(&self, handle: Handle) -> &Slot {

@@ -6,7 +6,7 @@
 
 use super::attach::Attachments;
 use super::frame::{Failed, Frame, Tag};
-use super::handle::Handle;
+use super::handle::{Handle, Kind};
 use super::last_error::LastError;
 use super::memo::Memo;
 use super::message::Messages;
@@ -78,6 +78,10 @@ pub(crate) struct Record {
     /// Owner only: the callback that was entered last, and how often in a row.
     run_of: Cell<Handle>,
     run: Cell<u32>,
+    /// Owner only: the same of the queue that was posted to.
+    posts_to: Cell<Handle>,
+    posts: Cell<u32>,
+    biased_queue: Cell<*const Slot>,
     /// What a mark says of this thread; never 0 nor MANY. Constant.
     id: Cell<u32>,
     /// Owner only: leaves are exchanges, the heavy barrier is not to be had.
@@ -145,6 +149,8 @@ struct Order([Cell<u16>; MAX_DEPTH + SPARE_FRAMES]);
 struct Shown {
     /// The callback whose calls this thread publishes by a plain store, see [`super::inflight`].
     bias: AtomicU64,
+    /// The queue whose posts it publishes so.
+    queue_bias: AtomicU64,
     /// How many frames a scan looks at. Raised before the frame is used, never lowered: bounding
     /// the scan by a depth that is written after the cell would be a use after free.
     high_water: AtomicU32,
@@ -166,6 +172,9 @@ impl Record {
             biased_slot: Cell::new(std::ptr::null()),
             run_of: Cell::new(Handle(0)),
             run: Cell::new(0),
+            posts_to: Cell::new(Handle(0)),
+            posts: Cell::new(0),
+            biased_queue: Cell::new(std::ptr::null()),
             id: Cell::new(0),
             leaves_by_exchange: Cell::new(false),
             failures: Cell::new(0),
@@ -195,6 +204,7 @@ impl Record {
             order: Order(std::array::from_fn(|_| Cell::new(0))),
             shown: Shown {
                 bias: AtomicU64::new(0),
+                queue_bias: AtomicU64::new(0),
                 high_water: AtomicU32::new(0),
                 frames: std::array::from_fn(|_| Frame::new()),
             },
@@ -208,8 +218,10 @@ impl Record {
         // Relaxed: published with the record.
         self.shown.high_water.store(FIRST_HIGH_WATER as u32, Relaxed);
         self.shown.bias.store(NO_BIAS, Relaxed);
+        self.shown.queue_bias.store(NO_BIAS, Relaxed);
         self.callable_bias.store(NO_BIAS, Relaxed);
         self.biased_slot.set(nowhere());
+        self.biased_queue.set(nowhere());
         self.set_attention(false);
     }
 
@@ -281,6 +293,44 @@ impl Record {
         }
     }
 
+    /// The slot of the queue, if this thread is biased towards it.
+    #[inline(always)]
+    pub(crate) fn biased_queue(&self, queue: Handle) -> Option<&Slot> {
+        // Relaxed: the owner reads what it wrote.
+        if self.shown.queue_bias.load(Relaxed) != queue.0 {
+            return None;
+        }
+        // SAFETY: set together with the bias, to a slot of the engine, which lives as long as we do.
+        Some(unsafe { &*self.biased_queue.get() })
+    }
+
+    /// The thread has entered a queue by exchange to post to it once more; as [`Record::count_run`].
+    #[inline(always)]
+    pub(crate) fn count_post(&self, queue: Handle, slot: &Slot) {
+        if self.posts_to.get() != queue {
+            self.posts_to.set(queue);
+            self.posts.set(0);
+            self.drop_queue_bias();
+            return;
+        }
+        self.posts.set(self.posts.get() + 1);
+        if self.posts.get() >= RUN && !self.leaves_by_exchange.get() {
+            self.posts.set(0);
+            self.biased_queue.set(slot);
+            // ORDER[inflight] as in `begin_bias`.
+            self.shown.queue_bias.swap_sc(queue.0);
+        }
+    }
+
+    #[inline(always)]
+    fn drop_queue_bias(&self) {
+        // ORDER[inflight] as in `drop_bias`.
+        if self.shown.queue_bias.load(Relaxed) != NO_BIAS {
+            self.biased_queue.set(nowhere());
+            self.shown.queue_bias.store(NO_BIAS, Release);
+        }
+    }
+
     /// Calls of the callback that the owner, another thread, is biased towards take the way by the mark
     /// from about now on.
     pub(crate) fn suspend_bias(&self) {
@@ -303,13 +353,17 @@ impl Record {
     pub(crate) fn forget_run(&self) {
         self.run_of.set(Handle(0));
         self.drop_bias();
+        self.posts_to.set(Handle(0));
+        self.drop_queue_bias();
     }
 
     /// May the owner, another thread, be inside `handle` although no cell shows it yet? To be asked
     /// before [`Record::holds`].
     pub(crate) fn is_biased_to(&self, handle: Handle) -> bool {
         // ORDER[inflight] partners: `begin_bias`, `drop_bias`.
-        self.shown.bias.load_sc() == handle.0
+        let is_queue = handle.has_kind(Kind::Queue);
+        let bias = if is_queue { &self.shown.queue_bias } else { &self.shown.bias };
+        bias.load_sc() == handle.0
     }
 
     #[inline(always)]
