@@ -81,6 +81,20 @@ need() {
   [[ ${#packages[@]} == 0 ]] || install_packages "${packages[@]}"
 }
 
+# need_modules MODULE=PACKAGE...: the same for libraries, by pkg-config's name.
+need_modules() {
+  local wish packages=()
+  for wish in "$@"; do
+    pkg-config --exists "${wish%%=*}" || packages+=("${wish#*=}")
+  done
+  [[ ${#packages[@]} == 0 ]] || install_packages "${packages[@]}"
+}
+
+# The event loops that adapters and examples are for. The library does without them.
+need_event_loops() {
+  need_modules libuv=libuv1-dev glib-2.0=libglib2.0-dev || die "libuv and GLib could not be installed"
+}
+
 need_rust() {
   command -v cargo >/dev/null && return
   { install_packages rustup && rustup default stable </dev/null >&2; } ||
