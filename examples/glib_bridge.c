@@ -84,7 +84,7 @@ static void on_ended(cbr_status status, gpointer name) {
 static cbr_queue add_queue(const char *name, uint32_t policy, uint32_t flags) {
   cbr_queue_options options = CBR_QUEUE_OPTIONS_INIT;
   cbr_queue queue;
-  GSource *source;
+  GSource *source = NULL;
   options.name = name;
   options.capacity = CAPACITY;
   options.policy = policy;
