@@ -34,7 +34,7 @@ enum { CLIENTS = 8, WORKERS = 3, CAPACITY = 64, BUDGET = 16, PATIENT = 16 };
 enum { HIGH_WATER = 16384, LOW_WATER = 4096, SOCKET_BUFFER = 8192 };
 enum { FAST, SLOW, LEAVES };
 static const char *const kind_names[] = {"fast", "slow", "leaves"};
-static const int64_t interval_ns = 1000000, patience_ns = 500000, slow_ns = 20000000;
+static const int64_t interval_ns = 1000000, patience_ns = 500000, slow_ns = 50000000;
 
 /* What goes over the wire: the client's number, then results, then END with a count. */
 struct result {
@@ -51,6 +51,7 @@ struct tally {
   counter freed;                         /* payloads that the library gave back */
   counter stops;                         /* times that the connection stopped its queue */
   counter destroyed;                     /* connections */
+  _Atomic bool made;                     /* no more results will be posted */
   bool begun;                            /* the loop's */
   bool ended, wrong;                     /* the client's, as the rest: END has come; with a mistake */
   uint32_t kind, received, told;         /* results that came; what END said */
@@ -148,6 +149,7 @@ static void *run_worker(void *arg) {
     work.finished++;
     pthread_cond_broadcast(&work.wake);
     pthread_mutex_unlock(&work.lock);
+    atomic_store(&tallies[mine.client].made, true);
     /* The last result is in. If the client is gone, the loop has closed the queue already. */
     cbr_status status = cbr_queue_close(mine.queue, CBR_CLOSE_DRAIN);
     if (status != CBR_ERR_CLOSED && status != CBR_ERR_STALE) must(status, "close the queue");
@@ -350,7 +352,6 @@ static void *run_client(void *arg) {
       send(fd, &client, sizeof client, MSG_NOSIGNAL) != sizeof client)
     die("connect");
   struct result result;
-  int64_t began = now_ns();
   while (!tally->ended && take(fd, &result)) {
     if (result.client == END) {
       tally->told = (uint32_t)result.value;
@@ -359,9 +360,9 @@ static void *run_client(void *arg) {
     }
     tally->wrong |= !is_right(&result, client, seen);
     tally->received++;
-    if (tally->kind == LEAVES && tally->received == results / 8) break; /* and there was more to come */
+    if (tally->kind == LEAVES && tally->received == results / 16) break; /* and there was more to come */
     /* Slow as long as results are made, then it hurries, as this is to end soon. */
-    if (tally->kind != FAST && tally->received % 8 == 0 && now_ns() - began < results * interval_ns)
+    if (tally->kind != FAST && tally->received % 8 == 0 && !atomic_load(&tally->made))
       sleep_until(now_ns() + slow_ns);
   }
   close(fd);
