@@ -114,7 +114,7 @@ static void check_close_wakes(uint32_t mode, bool by_scope) {
   if (by_scope) scope_close(scope);
   else CHECK_OK(cbr_queue_close(queue, mode));
   for (int i = 0; i < BLOCKED; i++) {
-    CHECK_STATUS(producer_join(&producers[i]), CBR_ERR_CLOSED);
+    check_gone(producer_join(&producers[i]));
     CHECK_EQ(producers[i].payload.freed, 0);
   }
   dispatch_all(queue);
