@@ -148,7 +148,7 @@ TEST(events_of_a_scope_are_dropped_in_every_queue_and_all_others_stay) {
   ear_end(&ear);
 }
 
-/* As long as fewer wait than there is room for, nothing is full, and nothing needs to be dropped. */
+/* As long as fewer wait than there is room for, nothing is full and nothing is dropped. */
 static void check_room_again(uint32_t policy) {
   struct ear ear;
   struct payload payloads[6], late;
@@ -462,7 +462,7 @@ static void lingers(struct payload *it) {
 }
 
 static void *dispatches_one(void *arg) {
-  CHECK(dispatch_all(*(const cbr_queue *)arg) >= 1);
+  CHECK(dispatch_all(((const cbr_post_options *)arg)->queue) >= 1);
   return NULL;
 }
 
@@ -473,46 +473,60 @@ static void *displaces_one(void *arg) {
 }
 
 static void *closes_the_queue(void *arg) {
-  cbr_status status = cbr_queue_close(*(const cbr_queue *)arg, CBR_CLOSE_DISCARD);
+  cbr_queue queue = ((const cbr_post_options *)arg)->queue;
+  cbr_status status = cbr_queue_close(queue, CBR_CLOSE_DISCARD);
   if (status != CBR_OK) check_gone(status);
   return NULL;
 }
 
-/* free_data is the scope's code wherever it runs: at the dispatch, in a post that displaces, and in
- * the close of a queue. */
-TEST(a_close_waits_for_the_free_of_a_payload_on_another_thread) {
-  static const thread_fn ways[] = {dispatches_one, displaces_one, closes_the_queue};
-  for (int way = 0; way < 3; way++) {
-    struct subject it;
-    struct staying gates;
-    struct payload payload;
-    struct scope_closer closer;
-    cbr_scope scope = scope_open("plugin");
-    subject_register(&it);
-    gate_init(&gates.inside);
-    gate_init(&gates.leave);
-    cbr_queue queue = queue_open(1, CBR_QUEUE_DROP_OLDEST, 0);
-    payload_init(&payload, 0);
-    payload.on_free = lingers;
-    payload.extra = &gates;
-    cbr_post_options options = payload_options(&payload, queue, it.handle);
-    options.owner = scope;
-    CHECK_OK(cbr_post_with(&options));
-    if (way == 0) CHECK_OK(cbr_unregister(it.handle)); /* stale: freed without a call */
-    pthread_t thread = start(ways[way], way == 1 ? (void *)&options : (void *)&queue);
-    gate_pass(&gates.inside);
-    CHECK_STATUS(cbr_scope_close(scope, 0, NULL), CBR_ERR_TIMEOUT);
-    closer.scope = scope;
-    closer.payload = &payload;
-    closer.thread = start(closes_a_scope, &closer);
-    gate_open(&gates.leave);
-    join(closer.thread);
-    CHECK_OK(closer.status);
-    CHECK_EQ(closer.freed, 1);
-    join(thread);
-    if (way != 2) queue_discard(queue);
-    if (way != 0) CHECK_OK(cbr_unregister(it.handle));
-  }
+/* free_data is the scope's code wherever it runs. */
+static void check_close_waits_for_free(thread_fn frees, uint32_t flags, bool stale) {
+  struct subject it;
+  struct staying gates;
+  struct payload payload;
+  struct scope_closer closer;
+  cbr_scope scope = scope_open("plugin");
+  subject_register(&it);
+  gate_init(&gates.inside);
+  gate_init(&gates.leave);
+  cbr_queue queue = queue_open(1, CBR_QUEUE_DROP_OLDEST, flags);
+  payload_init(&payload, 0);
+  payload.on_free = lingers;
+  payload.extra = &gates;
+  cbr_post_options options = payload_options(&payload, queue, it.handle);
+  options.owner = scope;
+  CHECK_OK(cbr_post_with(&options));
+  if (stale) CHECK_OK(cbr_unregister(it.handle));
+  pthread_t thread = start(frees, &options);
+  gate_pass(&gates.inside);
+  CHECK_STATUS(cbr_scope_close(scope, 0, NULL), CBR_ERR_TIMEOUT);
+  closer.scope = scope;
+  closer.payload = &payload;
+  closer.thread = start(closes_a_scope, &closer);
+  gate_open(&gates.leave);
+  join(closer.thread);
+  CHECK_OK(closer.status);
+  CHECK_EQ(closer.freed, 1);
+  join(thread);
+  cbr_status status = cbr_queue_close(queue, CBR_CLOSE_DISCARD);
+  if (status != CBR_OK) check_gone(status);
+  if (!stale) CHECK_OK(cbr_unregister(it.handle));
+}
+
+TEST(a_close_waits_for_the_free_of_a_stale_event_that_is_dispatched) {
+  check_close_waits_for_free(dispatches_one, 0, true);
+}
+
+TEST(a_close_waits_for_the_free_of_a_payload_that_was_displaced) {
+  check_close_waits_for_free(displaces_one, 0, false);
+}
+
+TEST(a_close_waits_for_the_free_of_a_payload_that_was_coalesced) {
+  check_close_waits_for_free(displaces_one, CBR_QUEUE_COALESCE, false);
+}
+
+TEST(a_close_waits_for_the_free_of_a_payload_whose_queue_is_closed) {
+  check_close_waits_for_free(closes_the_queue, 0, false);
 }
 
 /* --- races ----------------------------------------------------------------------------------- */
@@ -625,7 +639,8 @@ TEST(the_close_of_a_queue_that_meets_the_close_of_its_scope_and_of_its_events_ow
     cbr_queue queue = queue_open_in(scopes[0], 8, CBR_QUEUE_REJECT, 0);
     for (int i = 0; i < 8; i++)
       CHECK_OK(payload_post(&payloads[i], i, queue, ear.handle, scopes[1]));
-    pthread_t thread = start(closes_the_queue, &queue);
+    cbr_post_options queues = {.queue = queue};
+    pthread_t thread = start(closes_the_queue, &queues);
     for (int i = 0; i < 2; i++) {
       closers[i].scope = scopes[i];
       closers[i].payload = &payloads[7];
