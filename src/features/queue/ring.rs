@@ -227,7 +227,7 @@ impl Ring {
     /// What is at the head is no event: moves on if it is over; false if it has not come yet.
     #[cold]
     fn skip(&self, position: u64, sequence: u64) -> bool {
-        if sequence == at(position, FREE) {
+        if Self::is_to_come(position, sequence) {
             // Unless the head has moved on and come around since.
             return self.head.0.load(Acquire) != position;
         }
@@ -245,12 +245,18 @@ impl Ring {
         true
     }
 
+    /// Is the event at `position` still to come? Its cell is free, or a consumer of the round before, whom
+    /// the head has left behind, is about to free it: the head must not go further.
+    fn is_to_come(position: u64, sequence: u64) -> bool {
+        sequence <= at(position, FREE)
+    }
+
     /// Is there something for `pop`? In the total order, after the caller has said that it will sleep.
     pub(crate) fn has_event(&self) -> bool {
         // ORDER[signal] partner: the exchange in `push`.
         loop {
             let position = self.head.0.load_sc();
-            if self.sequence_of(position, SeqCst) != at(position, FREE) {
+            if !Self::is_to_come(position, self.sequence_of(position, SeqCst)) {
                 return true;
             }
             if self.head.0.load_sc() == position {
@@ -345,5 +351,35 @@ impl Drop for Ring {
         }
         // SAFETY: from `new` with this count, and `self` is going.
         unsafe { pages::free(self.cells, size) };
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn event(handle: u64) -> Event {
+        Event { handle, meta: 0, words: [0; WORDS] }
+    }
+
+    /// A consumer stops between claiming a cell and leaving it, while others take the ring around.
+    #[test]
+    fn the_head_does_not_overtake_the_tail() {
+        let ring = Ring::new(1).unwrap();
+        assert_eq!(ring.push(&event(1)), Some(0));
+        // One consumer claims it, and is slow to free the cell.
+        assert!(ring.exchange(0, at(0, FULL), at(0, BUSY)));
+        // Others go on.
+        assert!(ring.pop(|_| {}).is_none());
+        assert_eq!(ring.push(&event(2)), Some(1));
+        assert_eq!(ring.pop(|_| {}).map(|event| event.handle), Some(2));
+        assert!(ring.pop(|_| {}).is_none());
+        assert!(!ring.has_event());
+        assert!(ring.head() <= ring.tail());
+        // The slow one leaves.
+        ring.free(0);
+        assert_eq!(ring.push(&event(3)), Some(2));
+        assert!(ring.has_event());
+        assert_eq!(ring.pop(|_| {}).map(|event| event.handle), Some(3));
     }
 }
