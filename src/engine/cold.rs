@@ -31,6 +31,8 @@ pub(crate) struct Cold {
     /// While destroy waits in that queue: the next one that does, and the place of what it comes after.
     pub(crate) next_job: AtomicU64,
     pub(crate) job_position: AtomicU64,
+    /// 1 while it does.
+    pub(crate) is_deferred: AtomicU64,
     link: AtomicU64,
 }
 
@@ -47,6 +49,7 @@ impl Entry for Cold {
             destroy_queue: AtomicU64::new(0),
             next_job: AtomicU64::new(0),
             job_position: AtomicU64::new(0),
+            is_deferred: AtomicU64::new(0),
             link: AtomicU64::new(0),
         }
     }
@@ -135,6 +138,7 @@ impl Engine {
         cold.membership.set_scope(parts.scope);
         cold.home.store(parts.home.0, Relaxed);
         cold.destroy_queue.store(parts.destroy_queue.0, Relaxed);
+        cold.is_deferred.store(0, Relaxed);
         Ok(index)
     }
 

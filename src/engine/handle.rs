@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Closing = 7,
     /// In a cell only: a thread that dispatches the queue of this number is inside it.
     Dispatching = 8,
+    /// In a note only: the end of what the thread with this record has another one run for it.
+    Call = 9,
 }
 
 /// The number of bits below the kind.

@@ -151,6 +151,20 @@ impl Engine {
             && self.owns_queue_named(record, self.destroy_queue_of(target))
     }
 
+    /// The thread is about to have the dispatching thread of the queue run something; what it will wait for.
+    pub(crate) fn begin_call(&self, record: &Record, queue: Handle) -> Handle {
+        record.call_queue.store(queue.0, SeqCst);
+        record.call_runner.store(0, SeqCst);
+        Handle::new(0, Kind::Call, record.id())
+    }
+
+    /// The thread runs it, for the owner of the record `caller`.
+    pub(crate) fn run_call(&self, record: &Record, caller: u32) {
+        if let Some(caller) = self.records.by_id(caller) {
+            caller.call_runner.store(record.id(), SeqCst);
+        }
+    }
+
     /// A destroy function that another thread had been left to run runs here.
     pub(crate) fn finish_deferred(&self, record: &Record, callback: Handle) {
         self.run_destroy_here(record, self.slots.at(callback.index()), callback);
@@ -238,6 +252,14 @@ impl Engine {
     pub(super) fn is_held_up_by(&self, other: &Record, target: Handle) -> bool {
         if target.has_kind(Kind::Queue) {
             return self.owns_queue_named(other, target);
+        }
+        if target.has_kind(Kind::Call) {
+            let Some(caller) = self.records.by_id(target.index()) else { return false };
+            // ORDER[deadlock] partner: `begin_call`, `run_call`.
+            return match caller.call_runner.load_sc() {
+                0 => self.owns_queue_named(other, Handle(caller.call_queue.load_sc())),
+                runner => runner == other.id(),
+            };
         }
         if target.has_kind(Kind::Callback) {
             let queue = self.destroy_queue_of(target);

@@ -112,6 +112,10 @@ pub(crate) struct Record {
     /// that the owner was waiting, and so its frames unchanged, in between.
     pub(crate) waits_for: AtomicU64,
     pub(crate) epoch: AtomicU64,
+    /// Of a wait for [`Kind::Call`]: the queue that the call was posted to, and the record that runs it,
+    /// once one does.
+    pub(crate) call_queue: AtomicU64,
+    pub(crate) call_runner: AtomicU32,
     /// Under the deadlock search's lock: the last search that came by, its list of what to visit, who
     /// led here, and what was seen.
     pub(crate) visited: AtomicU64,
@@ -189,6 +193,8 @@ impl Record {
             spare_delivery: Cell::new(std::ptr::null_mut()),
             waits_for: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            call_queue: AtomicU64::new(0),
+            call_runner: AtomicU32::new(0),
             visited: AtomicU64::new(0),
             visit_next: AtomicU32::new(0),
             visited_from: AtomicU32::new(0),

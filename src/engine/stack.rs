@@ -177,11 +177,13 @@ impl Engine {
     /// A destroy function was running on a thread that is gone: it cannot run again, so the callback
     /// ends as it is. The slot is lost to the child.
     fn end_interrupted_destroy(&self, section: &Section<'_>, slot: &Slot, handle: Handle) {
-        if slot.peek().is(handle, Phase::Finalizing) {
+        let cold = if handle.has_kind(Kind::Callback) { self.cold_of(slot) } else { None };
+        // Relaxed: there is one thread. What waits in a queue has not begun: who waits for it runs it.
+        let is_deferred = cold.is_some_and(|cold| cold.is_deferred.load(Relaxed) != 0);
+        if slot.peek().is(handle, Phase::Finalizing) && !is_deferred {
             if handle.has_kind(Kind::Scope) {
                 self.end_scope(slot);
-            } else if handle.has_kind(Kind::Callback)
-                && let Some(cold) = self.cold_of(slot)
+            } else if let Some(cold) = cold
                 && cold.membership.scope().0 != 0
             {
                 self.leave_scope_in(section, cold);

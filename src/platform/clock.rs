@@ -17,9 +17,19 @@ pub(crate) fn ticks() -> u64 {
     nanoseconds()
 }
 
+/// The time in ticks, and the same in nanoseconds.
+pub(crate) fn pair() -> (u64, u64) {
+    // Of some tries the one that was interrupted least between its two looks.
+    let tries = (0..8).map(|_| {
+        let (before, now_ns, after) = (ticks(), nanoseconds(), ticks());
+        (after.wrapping_sub(before), (before + (after.wrapping_sub(before)) / 2, now_ns))
+    });
+    tries.min_by_key(|(between, _)| *between).map_or((0, 0), |(_, pair)| pair)
+}
+
 /// The moment, in nanoseconds, when `ticks` gave `then`. `known`: such a pair of some time before.
 pub(crate) fn when(then: u64, known: (u64, u64)) -> u64 {
-    let (now, now_ns) = (ticks(), nanoseconds());
+    let (now, now_ns) = pair();
     let (ticks_between, ns_between) = (now.saturating_sub(known.0), now_ns.saturating_sub(known.1));
     if ticks_between == 0 {
         return now_ns;

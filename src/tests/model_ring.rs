@@ -82,7 +82,7 @@ fn model_what_is_taken_out_of_the_middle_is_not_popped_as_well() {
         assert!(ring.push(&event(1)).is_some() && ring.push(&event(2)).is_some());
         let inner = ring.clone();
         let closer = thread::spawn(move || {
-            inner.take_from(0, |event| event.handle == 2).map(|(event, _)| number(&event))
+            inner.take_from(0, |event| event.handle == 2, |_| ()).map(|(event, _)| number(&event))
         });
         assert_eq!(pop(&ring), Some(1));
         let popped = pop(&ring);
@@ -105,7 +105,8 @@ fn model_a_replaced_payload_is_popped_or_displaced_but_not_both() {
         let new = Event { handle: 1, meta: 7, words: [7; 5] };
         let position = ring.push(&old).unwrap();
         let inner = ring.clone();
-        let poster = thread::spawn(move || inner.replace(position, &new).map(|old| old.words));
+        let poster =
+            thread::spawn(move || inner.replace(position, &new, |_| ()).map(|old| old.words));
         let popped = ring.pop(|_| ()).unwrap();
         assert_eq!(popped.words[0], popped.words[4], "torn");
         match poster.join().unwrap() {
@@ -113,5 +114,21 @@ fn model_a_replaced_payload_is_popped_or_displaced_but_not_both() {
             None => assert_eq!(popped.words, [1; 5]),
         }
         assert_eq!(pop(&ring), None);
+    });
+}
+
+#[test]
+fn model_holes_that_are_closed_keep_the_order_and_lose_nothing() {
+    explore(|_| {
+        let ring = Arc::new(Ring::new(2).unwrap());
+        assert!(ring.push(&event(1)).is_some() && ring.push(&event(2)).is_some());
+        assert!(ring.take_from(0, |event| event.handle == 2, |_| ()).is_some());
+        let inner = ring.clone();
+        // Two places, one hole in the middle: the push moves 1 up, while it is popped perhaps.
+        let producer = thread::spawn(move || assert!(inner.push(&event(3)).is_some()));
+        let first = wait_and_pop(&ring);
+        producer.join().unwrap();
+        assert_eq!((first, pop(&ring), pop(&ring)), (1, Some(3), None));
+        assert_eq!((ring.len(), ring.is_empty()), (0, true));
     });
 }

@@ -21,6 +21,8 @@ const CANCELLED: u32 = 3;
 
 /// What caller and dispatcher share. Each owns a share.
 pub(crate) struct Request {
+    /// The number of the caller's record.
+    caller: u32,
     shares: AtomicU32,
     state: AtomicU32,
     outcome: UnsafeCell<Outcome>,
@@ -36,7 +38,7 @@ struct Outcome {
 const TEXT: usize = crate::engine::MESSAGE_MAX;
 
 impl Request {
-    fn new() -> Result<*const Self, Error> {
+    fn new(caller: &Record) -> Result<*const Self, Error> {
         // SAFETY: the layout is not empty.
         let it = unsafe { alloc(Layout::new::<Self>()) }.cast::<Self>();
         if it.is_null() {
@@ -44,6 +46,7 @@ impl Request {
         }
         let outcome = Outcome { result: Err(Error::Closed), text: [0; TEXT], len: 0 };
         let fresh = Self {
+            caller: caller.id(),
             shares: AtomicU32::new(2),
             state: AtomicU32::new(WAITING),
             outcome: UnsafeCell::new(outcome),
@@ -109,6 +112,7 @@ impl Request {
             unsafe { Self::drop_share(it) };
             return false;
         }
+        engine.run_call(record, request.caller);
         let mut running = Running(request, Err(Error::Callback));
         let called = invoke::call(engine, record, handle, arg);
         running.1 = called.map_err(|fault| record.explain(fault));
@@ -136,12 +140,12 @@ impl Request {
         &self,
         engine: &Engine,
         record: &Record,
-        queue: Handle,
+        call: Handle,
         handle: Handle,
         patience: Patience,
     ) -> Result<isize, Error> {
-        let note = Note::publish(record, queue);
-        let mut deadlock = engine.would_deadlock(record, queue);
+        let note = Note::publish(record, call);
+        let mut deadlock = engine.would_deadlock(record, call);
         loop {
             // Acquire: partner: `end`.
             match self.state.load(Acquire) {
@@ -178,9 +182,11 @@ pub(crate) fn call_on(
     patience: Patience,
 ) -> Result<isize, Error> {
     let engine = &ENGINE;
-    let queue = post::target(engine, queue, handle)?;
+    let asked = queue;
+    let queue = post::target(engine, asked, handle)?;
+    let call = engine.begin_call(record, queue);
     let request = {
-        let inside = Inside::enter(engine, record, queue, queue)?;
+        let inside = post::enter(engine, record, asked, queue)?;
         let it = inside.queue();
         it.check_open(engine)?;
         post::check_callback(engine, it, handle)?;
@@ -194,7 +200,7 @@ pub(crate) fn call_on(
         post_request(engine, record, it, &inside, (handle, arg), patience)?
     };
     // SAFETY: our share, given up below.
-    let result = unsafe { &*request }.wait(engine, record, queue, handle, patience);
+    let result = unsafe { &*request }.wait(engine, record, call, handle, patience);
     // SAFETY: our share.
     unsafe { Request::drop_share(request) };
     result
@@ -208,7 +214,7 @@ fn post_request(
     (handle, arg): (Handle, *mut c_void),
     patience: Patience,
 ) -> Result<*const Request, Error> {
-    let request = Request::new()?;
+    let request = Request::new(record)?;
     let event = Event::request(handle, request, arg);
     let wait = (queue.policy == super::Policy::Block).then_some(patience);
     let posted = engine

@@ -38,6 +38,7 @@ impl Queue {
         }
         // Relaxed in what follows: under the lock.
         cold.next_job.store(0, Relaxed);
+        cold.is_deferred.store(1, Relaxed);
         cold.job_position.store(self.ring.tail(), Relaxed);
         match Handle(self.jobs.last.load(Relaxed)) {
             Handle(0) => self.jobs.first.store(handle.0, Relaxed),
@@ -78,6 +79,7 @@ impl Queue {
                     self.jobs.last.store(before.0, Relaxed);
                 }
                 self.jobs.count.fetch_sub(1, SeqCst);
+                cold.is_deferred.store(0, Relaxed);
                 return Some(job);
             }
             (before, job) = (job, Handle(next));
@@ -93,7 +95,9 @@ impl Queue {
         wanted: impl Fn(Handle) -> bool,
     ) {
         while let Some(job) = self.take_job(engine, record, |job, _| wanted(job)) {
-            self.drop_events(engine, record, Error::Stale, |event| event.handle() == job);
+            if !self.is_inherited(engine) {
+                self.drop_events(engine, record, Error::Stale, |event| event.handle() == job);
+            }
             engine.finish_deferred(record, job);
         }
     }

@@ -123,7 +123,7 @@ mod whole {
             engine: &'a Engine,
             record: &'a Record,
         ) -> Result<Option<Taken<'a>>, Error> {
-            let mut note = Owner { engine, record, scope: Handle(0), frame: None };
+            let mut note = Owner::new(engine, record);
             let mut refused = None;
             // Where payloads are replaced, what was seen of an event must still be so when it is claimed.
             let _guard = self.waiting.as_ref().map(Waiting::lock);
@@ -156,16 +156,24 @@ mod whole {
             why: Error,
             wanted: impl Fn(&Event) -> bool,
         ) {
-            let mut position = 0;
+            let (mut position, mut moves) = (0, self.ring.moves());
             loop {
+                let mut note = Owner::new(engine, record);
                 let taken = {
                     let _guard = self.waiting.as_ref().map(Waiting::lock);
-                    self.ring.take_from(position, &wanted)
+                    self.ring
+                        .take_from(position, &wanted, |event| note.enter_if_possible(event.owner()))
                 };
-                let Some((event, next)) = taken else { return };
+                let Some((event, next)) = taken else {
+                    if self.ring.moves() == moves {
+                        return;
+                    }
+                    // Events have changed their places: one may have passed us.
+                    (position, moves) = (0, self.ring.moves());
+                    continue;
+                };
                 position = next;
                 self.room.tell();
-                let note = Owner { engine, record, scope: Handle(0), frame: None };
                 Taken { engine, record, event, note }.drop_it(why);
             }
         }
@@ -179,7 +187,16 @@ mod whole {
         pub(super) frame: Option<&'a Frame>,
     }
 
-    impl Owner<'_> {
+    impl<'a> Owner<'a> {
+        pub(super) fn new(engine: &'a Engine, record: &'a Record) -> Self {
+            Self { engine, record, scope: Handle(0), frame: None }
+        }
+
+        /// Without a frame to be had, at the limit of nesting, the event goes all the same.
+        pub(super) fn enter_if_possible(&mut self, scope: Handle) {
+            let _ = self.enter(scope);
+        }
+
         fn enter(&mut self, scope: Handle) -> Result<(), Error> {
             self.scope = scope;
             if scope.0 != 0 {

@@ -84,9 +84,7 @@ impl Queues {
                 place -= 1;
                 list[place]
             };
-            if let Ok(inside) = Inside::enter(engine, record, handle, handle)
-                && !inside.queue().is_inherited(engine)
-            {
+            if let Ok(inside) = Inside::enter(engine, record, handle, handle) {
                 show(&inside);
             }
         }
@@ -96,10 +94,14 @@ impl Queues {
     pub(crate) fn close_scope(engine: &Engine, record: &Record, scope: Handle) {
         Self::for_each(engine, record, |inside| {
             let queue = inside.queue();
-            if queue.scope == scope {
+            if queue.is_inherited(engine) {
+                // Its events are the parent's.
+            } else if queue.scope == scope {
                 // Closed already: all the same.
                 let _ = close_inside(inside, Closing::Discard);
             } else if queue.has_owned.load(SeqCst) != 0 {
+                // Who waits with an event of the scope gives up.
+                queue.room.tell_all();
                 queue.drop_events(engine, record, Error::Closed, |event| event.owner() == scope);
             }
         });
@@ -197,7 +199,7 @@ fn make(
         jobs: jobs::Jobs::new(),
         has_owned: AtomicU32::new(0),
         is_polled: AtomicU32::new(0),
-        opened: (clock::ticks(), clock::nanoseconds()),
+        opened: clock::pair(),
     };
     Ok((queue, cold))
 }
@@ -339,10 +341,9 @@ pub(crate) fn descriptor(record: &Record, handle: Handle) -> Result<c_int, Error
 fn run_own_destroys(engine: &Engine, record: &Record, target: Handle) {
     Queues::for_each(engine, record, |inside| {
         let queue = inside.queue();
-        if queue.owned
-            && queue.jobs.count.load(SeqCst) != 0
-            && engine.owns_queue(record, inside.slot)
-        {
+        // In the child of a fork nobody dispatches what the parent had left to do.
+        let is_ours = queue.owned && engine.owns_queue(record, inside.slot);
+        if queue.jobs.count.load(SeqCst) != 0 && (is_ours || queue.is_inherited(engine)) {
             queue.run_jobs(engine, record, |job| engine.ends_with(job, target));
         }
     });

@@ -2,7 +2,8 @@
 
 use super::event::Payload;
 use super::ring::Event;
-use super::{Inside, Policy, Queue};
+use super::whole::Owner;
+use super::{Inside, Policy, Queue, Taken};
 use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Note, Patience, Record, Tag};
 use crate::error::Error;
 use crate::platform::futex;
@@ -12,14 +13,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where the events are that a post of the same callback replaces: position by handle. An entry whose
 /// event has gone is found out by the ring.
-pub(crate) struct Waiting(Mutex<HashMap<u64, u64, FixedState>>);
+pub(crate) struct Waiting(Mutex<Places>);
+
+type Places = HashMap<u64, u64, FixedState>;
 
 impl Waiting {
     pub(super) fn new() -> Self {
         Self(Mutex::new(HashMap::with_hasher(FixedState::default())))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<u64, u64, FixedState>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,17 +69,31 @@ pub(crate) fn post(
     let engine = &ENGINE;
     let queue_handle = target(engine, queue, handle)?;
     if payload.owner.0 != 0 {
-        return post_owned(record, queue_handle, handle, payload, wait);
+        return post_owned(record, (queue, queue_handle), handle, payload, wait);
     }
-    let inside = Inside::enter(engine, record, queue_handle, queue_handle)?;
+    let inside = enter(engine, record, queue, queue_handle)?;
     post_inside(engine, record, &inside, handle, payload, wait)
+}
+
+/// Enters the queue that `target` has found for `asked`: a home that is gone was closed.
+#[inline(always)]
+pub(super) fn enter<'a>(
+    engine: &'a Engine,
+    record: &'a Record,
+    asked: Handle,
+    found: Handle,
+) -> Result<Inside<'a>, Error> {
+    Inside::enter(engine, record, found, found).map_err(|error| match error {
+        Error::Stale if asked.0 == 0 => Error::Closed,
+        error => error,
+    })
 }
 
 /// The same with an owner, which cannot close meanwhile.
 #[cold]
 fn post_owned(
     record: &Record,
-    queue: Handle,
+    (asked, found): (Handle, Handle),
     handle: Handle,
     payload: &Payload,
     wait: Option<Patience>,
@@ -93,7 +110,7 @@ fn post_owned(
     if !ENGINE.is_open(payload.owner)? {
         return Err(Error::Closed);
     }
-    let inside = Inside::enter(&ENGINE, record, queue, queue)?;
+    let inside = enter(&ENGINE, record, asked, found)?;
     inside.queue().has_owned.store(1, crate::sync::SeqCst);
     let posted = post_inside(&ENGINE, record, &inside, handle, payload, wait);
     drop(inside);
@@ -166,31 +183,39 @@ fn put_slowly(
     wait: Option<Patience>,
 ) -> Result<(), Error> {
     let mut displaced = None;
-    let put = match (queue.offer(event, &mut displaced), wait, queue.policy) {
-        (Err(Error::Full), Some(patience), _) => {
-            block(engine, record, queue, inside, event, patience, &mut displaced)
-        }
-        (Err(Error::Full), None, Policy::Block) => {
-            block(engine, record, queue, inside, event, Patience::Forever, &mut displaced)
-        }
-        (Err(Error::Full), None, Policy::DropOldest) => {
-            return drop_oldest(engine, record, queue, event);
-        }
-        (result, ..) => result,
-    };
-    if let Err(error) = put {
-        engine.release_events(record, event.handle(), 1);
-        return Err(error);
+    let mut put = queue.offer(engine, record, event, &mut displaced);
+    if put == Err(Error::Full) {
+        let patience = wait.or((queue.policy == Policy::Block).then_some(Patience::Forever));
+        put = match patience {
+            Some(patience) => block(engine, record, queue, inside, event, patience, &mut displaced),
+            None if queue.policy == Policy::DropOldest => {
+                return drop_oldest(engine, record, queue, event);
+            }
+            None => put,
+        };
     }
-    if queue.signal.tell() {
+    finish(engine, record, queue, event, put, displaced)
+}
+
+/// The event was put in, or not; what it has displaced goes.
+fn finish(
+    engine: &Engine,
+    record: &Record,
+    queue: &Queue,
+    event: &Event,
+    put: Result<(), Error>,
+    displaced: Option<Taken<'_>>,
+) -> Result<(), Error> {
+    if put.is_err() {
+        engine.release_events(record, event.handle(), 1);
+    } else if queue.signal.tell() {
         queue.posted_while_closing(engine, record);
     }
-    if let Some(old) = displaced {
-        // Its reference, or the new one's: one of the two is left.
-        engine.release_events(record, old.handle(), 1);
-        old.free_payload(Error::Full);
+    // Last: freeing is host code, which may unwind.
+    if let Some(displaced) = displaced {
+        displaced.drop_it(Error::Full);
     }
-    Ok(())
+    put
 }
 
 /// Makes room by taking the oldest event out, as often as it takes.
@@ -203,44 +228,35 @@ fn drop_oldest(
     loop {
         let oldest = match queue.take_oldest(engine, record) {
             Ok(oldest) => oldest,
-            Err(error) => {
-                engine.release_events(record, event.handle(), 1);
-                return Err(error);
-            }
+            Err(error) => return finish(engine, record, queue, event, Err(error), None),
         };
         let mut displaced = None;
-        let put = queue.offer(event, &mut displaced);
-        if put.is_ok() && queue.signal.tell() {
-            queue.posted_while_closing(engine, record);
-        }
-        // Only now: freeing is host code, which may unwind.
-        if let Some(oldest) = oldest {
-            oldest.drop_it(Error::Full);
-        }
-        if let Some(old) = displaced {
-            engine.release_events(record, old.handle(), 1);
-            old.free_payload(Error::Full);
-        }
-        match put {
-            Err(Error::Full) => {}
-            Err(error) => {
-                engine.release_events(record, event.handle(), 1);
-                return Err(error);
+        match queue.offer(engine, record, event, &mut displaced) {
+            Err(Error::Full) => {
+                if let Some(oldest) = oldest {
+                    oldest.drop_it(Error::Full);
+                }
             }
-            Ok(()) => return Ok(()),
+            put => {
+                let finished = finish(engine, record, queue, event, put, oldest);
+                if let Some(displaced) = displaced {
+                    displaced.drop_it(Error::Full);
+                }
+                return finished;
+            }
         }
     }
 }
 
 /// Waits for room.
-fn block(
-    engine: &Engine,
-    record: &Record,
+fn block<'a>(
+    engine: &'a Engine,
+    record: &'a Record,
     queue: &Queue,
     inside: &Inside<'_>,
     event: &Event,
     patience: Patience,
-    displaced: &mut Option<Event>,
+    displaced: &mut Option<Taken<'a>>,
 ) -> Result<(), Error> {
     if engine.owns_queue(record, inside.slot) {
         return Err(Error::Deadlock);
@@ -250,11 +266,14 @@ fn block(
         // ORDER[room] the count, the barrier, then the try; partner: `Room::tell`. Where there is no
         // barrier consumers free cells by exchange.
         let _ = engine.barrier.heavy();
-        match queue.offer(event, displaced) {
+        queue.check_open(engine)?;
+        if !engine.is_open(event.owner())? {
+            return Err(Error::Closed);
+        }
+        match queue.offer(engine, record, event, displaced) {
             Err(Error::Full) => {}
             result => return result,
         }
-        queue.check_open(engine)?;
         let note = Note::publish(record, queue.handle);
         if engine.would_deadlock(record, queue.handle) {
             return Err(Error::Deadlock);
@@ -269,19 +288,28 @@ fn block(
 
 impl Queue {
     /// Puts the event in if there is room, or, where events coalesce, in another one's place.
-    fn offer(&self, event: &Event, displaced: &mut Option<Event>) -> Result<(), Error> {
+    fn offer<'a>(
+        &self,
+        engine: &'a Engine,
+        record: &'a Record,
+        event: &Event,
+        displaced: &mut Option<Taken<'a>>,
+    ) -> Result<(), Error> {
         let Some(waiting) = &self.waiting else {
             return self.ring.push(event).map(|_| ()).ok_or(Error::Full);
         };
-        if event.as_request().is_some() {
-            return self.ring.push(event).map(|_| ()).ok_or(Error::Full);
-        }
         let mut places = waiting.lock();
-        if let Some(position) = places.get(&event.handle)
-            && let Some(old) = self.ring.replace(*position, event)
-        {
-            *displaced = Some(old);
-            return Ok(());
+        if event.as_request().is_some() {
+            return self.push_among(&mut places, event).map(|_| ());
+        }
+        if let Some(position) = places.get(&event.handle) {
+            let mut note = Owner::new(engine, record);
+            let old =
+                self.ring.replace(*position, event, |old| note.enter_if_possible(old.owner()));
+            if let Some(event) = old {
+                *displaced = Some(Taken { engine, record, event, note });
+                return Ok(());
+            }
         }
         if places.len() == places.capacity() {
             let head = self.ring.head();
@@ -289,9 +317,24 @@ impl Queue {
             let more = places.len().max(4);
             places.try_reserve(more).map_err(|_| Error::NoMemory)?;
         }
-        let position = self.ring.push(event).ok_or(Error::Full)?;
+        let position = self.push_among(&mut places, event)?;
         places.insert(event.handle, position);
         Ok(())
+    }
+
+    /// Puts the event in; should others have moved, their places are noted anew.
+    fn push_among(&self, places: &mut Places, event: &Event) -> Result<u64, Error> {
+        let moves = self.ring.moves();
+        let position = self.ring.push(event);
+        if self.ring.moves() != moves {
+            // No event of this queue comes or changes but under the lock. All have an entry already.
+            self.ring.for_each(|position, event| {
+                if let Some(place) = places.get_mut(&event.handle) {
+                    *place = position;
+                }
+            });
+        }
+        position.ok_or(Error::Full)
     }
 
     /// An event was put in, and the signal said that the queue is closing: perhaps after the close has

@@ -9,6 +9,7 @@
 //! FULL(p) → BUSY(p) → FREE(p + size)   a consumer; then the head moves on, whoever moves it
 //! FULL(p) → HELD(p) → FULL(p)          another payload
 //! FULL(p) → HELD(p) → GONE(p)          taken out; whoever finds it at the head makes it FREE
+//! GONE(p) → HELD(p) → FULL(p)          an earlier event is moved up, so that the hole comes to the head
 //! ```
 //!
 //! Contents are atomics, relaxed: a reader that meets a change reads nonsense, and then its exchange of
@@ -65,6 +66,9 @@ pub(crate) struct Ring {
     head: Padded,
     /// Cells that are GONE.
     gone: AtomicU64,
+    /// 1 while a thread moves events up.
+    closing_holes: AtomicU64,
+    moves: AtomicU64,
 }
 
 // SAFETY: the cells are atomics.
@@ -120,6 +124,8 @@ impl Ring {
             seen: AtomicU64::new(0),
             head: Padded(AtomicU64::new(0)),
             gone: AtomicU64::new(0),
+            closing_holes: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
         };
         Some(ring)
     }
@@ -161,10 +167,10 @@ impl Ring {
                 self.seen.store(head, Relaxed);
                 if position.wrapping_sub(head) as i64 >= self.capacity as i64 {
                     let now = self.tail.0.load(Relaxed);
-                    if now == position {
+                    if now == position && !self.close_holes() {
                         return None;
                     }
-                    position = now;
+                    position = self.tail.0.load(Relaxed);
                     continue;
                 }
             }
@@ -288,34 +294,31 @@ impl Ring {
     }
 
     /// Takes the first event from `position` on out that `wanted` says yes of, and gives the position to
-    /// go on with.
+    /// go on with. `before` sees it while nobody can miss it any more who looks for it.
     pub(crate) fn take_from(
         &self,
         mut position: u64,
         wanted: impl Fn(&Event) -> bool,
+        before: impl FnOnce(&Event),
     ) -> Option<(Event, u64)> {
         position = position.max(self.head.0.load_sc());
         while position < self.tail.0.load_sc() {
-            let full = at(position, FULL);
             let cell = self.cell(position);
             // ORDER[close] after what makes new events refused; partner: the exchange in `push`.
-            if self.sequence_of(position, SeqCst) == full
+            let sequence = self.sequence_of(position, SeqCst);
+            if sequence == at(position, HELD) {
+                // Another thread's for a moment, which may put it back, or in another place.
+                spin_hint();
+                continue;
+            }
+            if sequence == at(position, FULL)
                 && wanted(&cell.read())
-                && self.exchange(position, full, at(position, HELD))
+                && self.exchange(position, sequence, at(position, HELD))
             {
                 let event = cell.read();
-                self.gone.fetch_add(1, AcqRel);
-                // Release: partner: `skip`.
-                cell.sequence.store(at(position, GONE), Release);
-                // At the head it makes room at once.
-                while self.head.0.load(Acquire) < self.tail.0.load(Acquire) {
-                    let head = self.head.0.load(Acquire);
-                    let sequence = self.sequence_of(head, Acquire);
-                    if sequence != at(head, GONE) {
-                        break;
-                    }
-                    self.skip(head, sequence);
-                }
+                before(&event);
+                self.leave_hole(position);
+                self.skip_holes();
                 return Some((event, position + 1));
             }
             position += 1;
@@ -323,8 +326,100 @@ impl Ring {
         None
     }
 
-    /// Gives the event at `position`, if it is still there and `handle`'s, another content. The old one.
-    pub(crate) fn replace(&self, position: u64, event: &Event) -> Option<Event> {
+    /// The cell at `position`, which is HELD, has nothing any more.
+    fn leave_hole(&self, position: u64) {
+        self.gone.fetch_add(1, AcqRel);
+        // Release: partner: `skip`.
+        self.cell(position).sequence.store(at(position, GONE), Release);
+    }
+
+    /// Moves the head past what is gone: that makes room.
+    fn skip_holes(&self) {
+        loop {
+            let head = self.head.0.load(Acquire);
+            let sequence = self.sequence_of(head, Acquire);
+            if sequence != at(head, GONE) {
+                return;
+            }
+            self.skip(head, sequence);
+        }
+    }
+
+    /// There is no room, but what was taken out of the middle has left holes: moves the events before them
+    /// up, in their order, so that the holes come to the head. True if there may be room now.
+    #[cold]
+    fn close_holes(&self) -> bool {
+        if self.gone.load(Acquire) == 0 {
+            return false;
+        }
+        // One at a time; another thread's is as good.
+        if self.closing_holes.compare_exchange(0, 1, AcqRel, Relaxed).is_err() {
+            spin_hint();
+            return true;
+        }
+        // The highest hole that nothing but holes lies above, down to where we are.
+        let mut hole = None;
+        let mut position = self.tail.0.load_sc();
+        while position > self.head.0.load_sc() {
+            position -= 1;
+            let sequence = self.sequence_of(position, Acquire);
+            hole = match (sequence, hole) {
+                (sequence, None) if sequence == at(position, GONE) => Some(position),
+                (sequence, Some(hole)) if sequence == at(position, GONE) => Some(hole),
+                (sequence, Some(hole)) if sequence == at(position, FULL) => {
+                    self.move_up(position, hole).then_some(hole - 1)
+                }
+                // Not published yet: what comes before must not pass it. Or held, or claimed.
+                _ => None,
+            };
+        }
+        self.moves.fetch_add(1, AcqRel);
+        self.closing_holes.store(0, Release);
+        self.skip_holes();
+        true
+    }
+
+    /// Moves the event at `position` to `hole`. False: one of the two has changed.
+    fn move_up(&self, position: u64, hole: u64) -> bool {
+        // The hole first: it must not be freed by a consumer that comes to it.
+        if !self.exchange(hole, at(hole, GONE), at(hole, HELD)) {
+            return false;
+        }
+        let moved = self.exchange(position, at(position, FULL), at(position, HELD));
+        if moved {
+            let cell = self.cell(hole);
+            cell.write(&self.cell(position).read());
+            // Release: partner: the consumer. The event is there before it is no longer here.
+            cell.sequence.store(at(hole, FULL), Release);
+            self.cell(position).sequence.store(at(position, GONE), Release);
+        } else {
+            self.cell(hole).sequence.store(at(hole, GONE), Release);
+        }
+        moved
+    }
+
+    /// How often events have changed their places.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Acquire)
+    }
+
+    /// Shows every event that waits, with its place.
+    pub(crate) fn for_each(&self, mut show: impl FnMut(u64, &Event)) {
+        for position in self.head.0.load_sc()..self.tail.0.load_sc() {
+            if self.sequence_of(position, Acquire) == at(position, FULL) {
+                show(position, &self.cell(position).read());
+            }
+        }
+    }
+
+    /// Gives the event at `position`, if it is still there and the same callback's, another content. The
+    /// old one, which `before` has seen while nobody else could.
+    pub(crate) fn replace(
+        &self,
+        position: u64,
+        event: &Event,
+        before: impl FnOnce(&Event),
+    ) -> Option<Event> {
         let full = at(position, FULL);
         if self.sequence_of(position, Acquire) != full
             || !self.exchange(position, full, at(position, HELD))
@@ -333,11 +428,14 @@ impl Ring {
         }
         let cell = self.cell(position);
         let old = cell.read();
-        debug_assert_eq!(old.handle, event.handle);
-        cell.write(event);
+        let same = old.handle == event.handle;
+        if same {
+            before(&old);
+            cell.write(event);
+        }
         // Release: partner: the consumer.
         cell.sequence.store(full, Release);
-        Some(old)
+        same.then_some(old)
     }
 }
 
