@@ -151,11 +151,17 @@ impl Engine {
             && self.owns_queue_named(record, self.destroy_queue_of(target))
     }
 
-    /// The thread is about to have the dispatching thread of the queue run something; what it will wait for.
-    pub(crate) fn begin_call(&self, record: &Record, queue: Handle) -> Handle {
-        record.call_queue.store(queue.0, SeqCst);
+    /// The thread is about to have a dispatching thread run something; what it will wait for, and waits for
+    /// as soon as that one has begun.
+    pub(crate) fn begin_call(&self, record: &Record) -> Handle {
+        record.call_queue.store(0, SeqCst);
         record.call_runner.store(0, SeqCst);
         Handle::new(0, Kind::Call, record.id())
+    }
+
+    /// It was posted to this queue: from now on the thread waits for that one's.
+    pub(crate) fn call_is_posted(&self, record: &Record, queue: Handle) {
+        record.call_queue.store(queue.0, SeqCst);
     }
 
     /// The thread runs it, for the owner of the record `caller`.

@@ -144,7 +144,6 @@ impl Request {
         handle: Handle,
         patience: Patience,
     ) -> Result<isize, Error> {
-        let note = Note::publish(record, call);
         let mut deadlock = engine.would_deadlock(record, call);
         loop {
             // Acquire: partner: `end`.
@@ -163,7 +162,6 @@ impl Request {
                 _ => break,
             }
         }
-        drop(note);
         // SAFETY: ENDED: the dispatcher does not touch it any more.
         let outcome = unsafe { &*self.outcome.get() };
         if outcome.result.is_err() {
@@ -184,7 +182,9 @@ pub(crate) fn call_on(
     let engine = &ENGINE;
     let asked = queue;
     let queue = post::target(engine, asked, handle)?;
-    let call = engine.begin_call(record, queue);
+    let call = engine.begin_call(record);
+    // Before it is posted: who begins it at once, and waits for something that we are inside of, must see it.
+    let note = Note::publish(record, call);
     let request = {
         let inside = post::enter(engine, record, asked, queue)?;
         let it = inside.queue();
@@ -193,12 +193,14 @@ pub(crate) fn call_on(
         if engine.owns_queue(record, inside.slot)
             || record.is_inside(queue.with_kind(Kind::Dispatching))
         {
+            drop(note);
             drop(inside);
             return invoke::call(engine, record, handle, arg)
                 .map_err(|fault| record.explain(fault));
         }
         post_request(engine, record, it, &inside, (handle, arg), patience)?
     };
+    engine.call_is_posted(record, queue);
     // SAFETY: our share, given up below.
     let result = unsafe { &*request }.wait(engine, record, call, handle, patience);
     // SAFETY: our share.
