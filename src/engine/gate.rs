@@ -4,20 +4,30 @@
 //! A thread says in its record that it is in a [`Section`] before it looks at the gate; a fork closes
 //! the gate before it looks at the records. So either the fork sees the thread and waits, or the
 //! thread sees the gate and waits.
+//!
+//! The thread that forks goes through, for the host's handlers of this fork: those that it had registered
+//! before its first use of the library run between ours. In the child no other thread is there.
 
 use super::Engine;
 use super::record::Record;
-use crate::platform::{clock, futex};
+use crate::platform::{fork, futex};
 use crate::sync::{
-    Acquire, AtomicU32, Relaxed, Release, SeqCst, TotalOrder, fence, light_barrier, spin_hint,
+    Acquire, AtomicU32, AtomicU64, Relaxed, Release, SeqCst, TotalOrder, fence, light_barrier,
+    spin_hint,
 };
+use std::time::{Duration, Instant};
 
-/// Milliseconds that a fork waits for other threads' sections at most. They take microseconds; but one
-/// may wait for an allocator that another library has locked for this very fork.
-const PATIENCE: u64 = 1000;
+/// How long a fork waits for other threads at most. Their sections take microseconds; but one may wait
+/// for an allocator that another library has locked for this very fork, and another fork's handlers for
+/// what the host has locked around this one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many forks are on their way.
-pub(crate) struct ForkGate(AtomicU32);
+/// Closed by one fork at a time.
+pub(crate) struct ForkGate {
+    closed: AtomicU32,
+    /// The thread that has closed it ([`fork::this_thread`]), 0 if none.
+    forker: AtomicU64,
+}
 
 /// While it lives no fork happens. No host code runs in it, and nothing in it waits for another thread
 /// but for another section's end.
@@ -26,11 +36,35 @@ pub(crate) struct Section<'a>(Option<&'a Record>);
 impl ForkGate {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self(AtomicU32::new(0))
+        Self { closed: AtomicU32::new(0), forker: AtomicU64::new(0) }
     }
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(0))
+        Self { closed: AtomicU32::new(0), forker: AtomicU64::new(0) }
+    }
+
+    /// Has the calling thread closed it, in this process or in the one that it was forked from?
+    #[cold]
+    fn is_mine(&self) -> bool {
+        // Relaxed: who finds itself there has written it.
+        self.forker.load(Relaxed) == fork::this_thread()
+    }
+
+    /// Closes it, when no other fork has it closed any more, or it is time.
+    fn close(&self, until: Instant) {
+        while self.closed.cas_sc(0, 1).is_err() {
+            if self.is_mine() || Instant::now() >= until {
+                return;
+            }
+            futex::wait(&self.closed, 1, Some(until));
+        }
+        self.forker.store(fork::this_thread(), Relaxed);
+    }
+
+    fn open(&self) {
+        // Relaxed: before the next one can close it.
+        self.forker.store(0, Relaxed);
+        self.closed.store(0, Release);
     }
 }
 
@@ -47,28 +81,27 @@ impl Engine {
                 record.in_section.store(1, Relaxed);
                 light_barrier();
             }
-            // Acquire: partner: the parent's and the child's opening.
-            let forks = self.fork_gate.0.load(Acquire);
-            if forks == 0 {
+            // Acquire: partner: `open`.
+            if self.fork_gate.closed.load(Acquire) == 0 || self.fork_gate.is_mine() {
                 return Section(Some(record));
             }
             record.in_section.store(0, Release);
-            futex::wait(&self.fork_gate.0, forks, None);
+            futex::wait(&self.fork_gate.closed, 1, None);
         }
     }
 
     /// This thread is about to fork: waits until no other one is in a section.
     pub(crate) fn before_fork(&self, mine: Option<&Record>) {
-        self.fork_gate.0.fetch_add(1, SeqCst);
+        let until = Instant::now() + PATIENCE;
+        self.fork_gate.close(until);
         // Refused: their stores are on the way, and arrive long before the fork is done.
         let _ = self.barrier.heavy();
         fence(SeqCst);
-        let began = clock::milliseconds();
         for record in self.records.iter() {
             if mine.is_some_and(|mine| std::ptr::eq(mine, record)) {
                 continue;
             }
-            while record.in_section.load_sc() != 0 && clock::milliseconds() - began < PATIENCE {
+            while record.in_section.load_sc() != 0 && Instant::now() < until {
                 spin_hint();
             }
         }
@@ -76,19 +109,17 @@ impl Engine {
 
     /// The fork is done, and this is the parent.
     pub(crate) fn after_fork_in_parent(&self) {
-        let mut forks = self.fork_gate.0.load(Relaxed);
-        // Never below 0, should the library's first use and a fork come at once.
-        while forks > 0 {
-            match self.fork_gate.0.compare_exchange(forks, forks - 1, SeqCst, Relaxed) {
-                Ok(_) => return futex::wake_all(&self.fork_gate.0),
-                Err(current) => forks = current,
-            }
+        // Not so if another fork had it closed for too long, or the library's first use and a fork came at
+        // once.
+        if self.fork_gate.is_mine() {
+            self.fork_gate.open();
+            futex::wake_all(&self.fork_gate.closed);
         }
     }
 
     /// The same in the child, which has one thread: what follows in the handler may use `Section`.
     pub(crate) fn open_gate_in_child(&self) -> Section<'static> {
-        self.fork_gate.0.store(0, Relaxed);
+        self.fork_gate.open();
         Section(None)
     }
 }

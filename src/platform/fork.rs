@@ -28,3 +28,12 @@ pub(crate) fn at_fork(around: AroundFork) -> Result<(), i32> {
         }
     }
 }
+
+/// A number of the calling thread, not 0, that it has in the child of its fork, too.
+pub(crate) fn this_thread() -> u64 {
+    #[cfg(any(loom, miri))]
+    return 1;
+    // SAFETY: pthread_self has no preconditions.
+    #[cfg(not(any(loom, miri)))]
+    return unsafe { libc::pthread_self() } as u64;
+}
