@@ -632,6 +632,36 @@ TEST(the_first_key_without_memory_gives_a_status) { check_the_first_bind_without
 
 TEST(attaching_until_memory_is_out_gives_a_status) { check_binding_until_memory_is_out(); }
 
+enum { MANY_EVENTS = 1000 };
+
+static void attach_many_events(cbr_scope scope, struct subject *it) {
+  subject_register(it);
+  for (uint32_t event = 0; event < MANY_EVENTS; event++) attach(scope, 7, event, it);
+}
+
+TEST(a_keys_many_events_are_detached_without_memory) {
+  struct subject it;
+  size_t count = 0;
+  attach_many_events(0, &it);
+  void *all = take_all_memory();
+  CHECK_OK(cbr_key_detach_all(0, 7, &count));
+  give_back(all);
+  CHECK_EQ(count, MANY_EVENTS);
+  CHECK_EQ(references(it.handle), 1);
+  CHECK_OK(cbr_unregister(it.handle));
+}
+
+TEST(a_scope_that_has_a_key_of_many_events_is_closed_without_memory) {
+  struct subject it;
+  cbr_scope scope = scope_open("many events");
+  attach_many_events(scope, &it);
+  void *all = take_all_memory();
+  scope_close(scope);
+  give_back(all);
+  CHECK_EQ(references(it.handle), 1);
+  CHECK_OK(cbr_unregister(it.handle));
+}
+
 TEST(keys_work_in_the_child_of_a_fork_while_others_hammer_them) {
   check_fork_while_others_hammer(0);
 }

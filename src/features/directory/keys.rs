@@ -1,7 +1,7 @@
 //! Keys: one callback a key, event and scope. A key is a number that the host has anyway: a connection's
 //! pointer or file descriptor.
 
-use super::{Batch, Mode, Table, alive, put_reference};
+use super::{Mode, Table, alive, put_reference, release_all};
 use crate::engine::{Engine, Handle, Question, Record, Section, Versions, invoke};
 use crate::error::{Error, Fault};
 use smallvec::SmallVec;
@@ -177,15 +177,14 @@ impl Keys {
                 Some(events)
             })
         };
-        let handles = removed.unwrap_or_default().into_iter().map(|(_, handle)| handle).collect();
-        Ok(Batch { handles }.release(engine, record))
+        Ok(release_all(engine, record, handles_of(removed.unwrap_or_default())))
     }
 
     /// Detaches everything of a scope that is closing.
     pub(crate) fn detach_scope(&self, engine: &Engine, record: &Record, scope: Handle) {
-        self.table.take_scope(engine, record, scope, |key, events, batch| {
+        self.table.take_scope(engine, record, scope, |key, events| {
             self.count_all(scope, *key, &events);
-            batch.handles.extend(events.into_iter().map(|(_, handle)| handle));
+            handles_of(events)
         });
     }
 
@@ -194,4 +193,8 @@ impl Keys {
             self.versions.count(Question { scope, key, event: *event });
         }
     }
+}
+
+fn handles_of(events: Events) -> impl Iterator<Item = Handle> {
+    events.into_iter().map(|(_, handle)| handle)
 }

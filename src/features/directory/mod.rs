@@ -29,6 +29,8 @@ use std::sync::OnceLock;
 
 const BUCKETS: u64 = 16;
 const SHARDS: usize = 64;
+/// Entries that are taken out at a time.
+const BATCH: usize = 32;
 
 type Bucket<K, V> = HashMap<K, V, RandomState>;
 type BucketName = (Handle, u64);
@@ -150,32 +152,33 @@ impl<K: Eq + Hash, V> Table<K, V> {
         insert(bucket)
     }
 
-    /// Takes entries of a scope out until there are none, some at a time: `take` moves what an entry has
-    /// into the batch, under the lock; it is released without.
-    fn take_scope(
+    /// Takes entries of a scope out until there are none, some at a time: `take` has what an entry owned,
+    /// under the lock; that is released without.
+    fn take_scope<T: Iterator<Item = Handle>>(
         &self,
         engine: &Engine,
         record: &Record,
         scope: Handle,
-        take: impl Fn(&K, V, &mut Batch),
+        take: impl Fn(&K, V) -> T,
     ) {
         let Some(map) = self.map.get() else { return };
         for bucket in (0..BUCKETS).map(|bucket| (scope, bucket)) {
             loop {
-                let mut batch = Batch::default();
+                // Never more than fit: there may be no memory.
+                let mut batch = SmallVec::<[T; BATCH]>::new();
                 let is_done = {
                     let _section = engine.section(record);
                     let Some(mut entries) = map.get_mut(&bucket) else { break };
                     let mut taken = entries.extract_if(|_, _| true);
-                    while batch.handles.len() < Batch::FULL
+                    while batch.len() < BATCH
                         && let Some((key, value)) = taken.next()
                     {
-                        take(&key, value, &mut batch);
+                        batch.push(take(&key, value));
                     }
                     drop(taken);
                     entries.is_empty()
                 };
-                batch.release(engine, record);
+                release_all(engine, record, batch.into_iter().flatten());
                 if is_done {
                     let _section = engine.section(record);
                     map.buckets.remove_if(&bucket, |_, entries| entries.is_empty());
@@ -219,36 +222,26 @@ impl<K, V> Map<K, V> {
     }
 }
 
-/// References that entries owned, on their way to be released: all of them, once.
-#[derive(Default)]
-struct Batch {
-    handles: SmallVec<[Handle; Batch::FULL]>,
-}
-
-impl Batch {
-    /// Enough for a while. One more entry's may follow: then it grows.
-    const FULL: usize = 32;
-
-    /// Releases them; how many callbacks had not ended. Destroy functions may run.
-    fn release(self, engine: &Engine, record: &Record) -> usize {
-        let mut rest = Rest { engine, handles: self.handles };
-        let mut alive = 0;
-        while let Some(handle) = rest.handles.pop() {
-            alive += usize::from(engine.release(record, handle).is_ok());
-        }
-        alive
+/// Releases references that entries owned: all of them, once. How many callbacks had not ended. Destroy
+/// functions may run.
+fn release_all(engine: &Engine, record: &Record, handles: impl Iterator<Item = Handle>) -> usize {
+    let mut rest = Rest { engine, handles };
+    let mut alive = 0;
+    for handle in rest.handles.by_ref() {
+        alive += usize::from(engine.release(record, handle).is_ok());
     }
+    alive
 }
 
 /// What is left if an unwind out of a destroy function passes through.
-struct Rest<'a> {
+struct Rest<'a, T: Iterator<Item = Handle>> {
     engine: &'a Engine,
-    handles: SmallVec<[Handle; Batch::FULL]>,
+    handles: T,
 }
 
-impl Drop for Rest<'_> {
+impl<T: Iterator<Item = Handle>> Drop for Rest<'_, T> {
     fn drop(&mut self) {
-        for handle in self.handles.drain(..) {
+        for handle in &mut self.handles {
             self.engine.release_later(handle);
         }
     }

@@ -72,7 +72,7 @@ impl Names {
 
     /// Takes all names of a scope that is closing away.
     pub(crate) fn unbind_all(&self, engine: &Engine, record: &Record, scope: Handle) {
-        self.0.take_scope(engine, record, scope, |_, handle, batch| batch.handles.push(handle));
+        self.0.take_scope(engine, record, scope, |_, handle| std::iter::once(handle));
     }
 }
 
