@@ -262,6 +262,36 @@ TEST(a_bind_that_meets_unregister_leaves_no_name) { in_both_scopes(check_bind_me
 
 TEST(a_bind_that_meets_the_scopes_close_leaves_no_reference) { check_bind_meets_close(); }
 
+static int found_enough;
+
+static void *find_without_pause(void *arg) {
+  cbr_handle found;
+  while (!load_int(&found_enough)) CHECK_OK(cbr_name_find(0, "found", &found));
+  return arg;
+}
+
+/* Scopes meet what is looked for in every shard of the table, sooner or later. */
+TEST(scopes_close_while_many_threads_find_without_pause) {
+  enum { FINDERS = 16 };
+  struct subject it;
+  pthread_t finders[FINDERS];
+  char name[16];
+  subject_register(&it);
+  CHECK_OK(cbr_name_bind(0, "found", it.handle, CBR_BIND_ONCE));
+  for (int i = 0; i < FINDERS; i++) finders[i] = start(find_without_pause, NULL);
+  for (long round = 0; round < scaled(10000); round++) {
+    cbr_scope scope = scope_open("closes");
+    for (int i = 0; i < 64; i++) {
+      snprintf(name, sizeof name, "%d", i);
+      CHECK_OK(cbr_name_bind(scope, name, it.handle, CBR_BIND_ONCE));
+    }
+    scope_close(scope);
+  }
+  store_int(&found_enough, 1);
+  for (int i = 0; i < FINDERS; i++) join(finders[i]);
+  CHECK_OK(cbr_unregister(it.handle));
+}
+
 TEST(names_whose_callbacks_ended_take_no_memory) { check_memory_stays_bounded(0, 20000, 0); }
 
 TEST(ever_new_names_whose_callbacks_ended_take_no_memory) {

@@ -181,7 +181,8 @@ impl<K: Eq + Hash, V> Table<K, V> {
                 release_all(engine, record, batch.into_iter().flatten());
                 if is_done {
                     let _section = engine.section(record);
-                    map.buckets.remove_if(&bucket, |_, entries| entries.is_empty());
+                    let remove = || map.buckets.remove_if(&bucket, |_, rest| rest.is_empty());
+                    map.waiting(remove);
                     break;
                 }
             }
