@@ -123,6 +123,45 @@ TEST(destroy_functions_that_close_their_own_scope_do_not_nest) {
   CHECK_EQ(closing_itself.deepest, 1);
 }
 
+/* --- draining what nobody is at --------------------------------------------------------------- */
+
+static int cut_short;
+
+static void exit_the_first_time(void *user_data) {
+  (void)user_data;
+  if (add_int(&cut_short, 1) == 1) pthread_exit(NULL);
+}
+
+TEST(drain_ends_what_a_close_that_was_cut_short_has_left) {
+  enum { COUNT = 400 };
+  cbr_scope scope = scope_open("cut short");
+  for (int i = 0; i < COUNT; i++) register_in(scope, seven, NULL, exit_the_first_time);
+  run_on_thread(close_for_ever, &scope);
+  CHECK(load_int(&cut_short) < COUNT);
+  CHECK_OK(cbr_scope_drain(scope, -1));
+  CHECK_EQ(load_int(&cut_short), COUNT);
+  scope_close(scope);
+}
+
+static void drain_own_scope(void *user_data) {
+  (void)user_data;
+  closing_itself.destroyed++;
+  if (++closing_itself.nested > closing_itself.deepest) {
+    closing_itself.deepest = closing_itself.nested;
+  }
+  CHECK_STATUS(cbr_scope_drain(closing_itself.scope, -1), CBR_ERR_DEADLOCK);
+  closing_itself.nested--;
+}
+
+TEST(destroy_functions_that_drain_their_own_scope_neither_nest_nor_wait_for_one_another) {
+  int count = (int)scaled(20000);
+  closing_itself.scope = scope_open("drains itself");
+  for (int i = 0; i < count; i++) register_in(closing_itself.scope, seven, NULL, drain_own_scope);
+  CHECK_OK(cbr_scope_close(closing_itself.scope, -1, NULL));
+  CHECK_EQ(closing_itself.destroyed, count);
+  CHECK_EQ(closing_itself.deepest, 1);
+}
+
 /* --- detach functions that attach again ------------------------------------------------------ */
 
 static cbr_handle ping, pong;

@@ -281,7 +281,7 @@ impl Engine {
             for (index, slot) in self.slots.iter() {
                 let handle = Handle::new(slot.peek().generation(), Kind::Callback, index);
                 if slot.is_ending(handle) && self.scope_of(handle).0 == 0 {
-                    self.wait_until_ended(record, slot, handle, patience)?;
+                    self.drain(record, handle, patience)?;
                 }
             }
             return Ok(());
@@ -292,13 +292,31 @@ impl Engine {
                 if ending.handles().is_empty() {
                     break;
                 }
+                // What this thread is about to end itself, above what it ends now, would never end.
+                if self.is_ending_part_of(record, scope) {
+                    return Err(Error::Deadlock);
+                }
                 for handle in ending.handles() {
-                    let slot = self.slots.at(handle.index());
-                    self.wait_until_ended(record, slot, *handle, patience)?;
+                    self.drain(record, *handle, patience)?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn drain(&self, record: &Record, handle: Handle, patience: Patience) -> Result<(), Error> {
+        let slot = self.slots.at(handle.index());
+        // Nobody else may come to it: a pass over its scope may have been cut short.
+        self.quiesce(record, slot, handle);
+        self.wait_until_ended(record, slot, handle, patience)
+    }
+
+    /// Does this thread run a destroy function of the scope's, or a pass over it?
+    fn is_ending_part_of(&self, record: &Record, scope: Handle) -> bool {
+        record.stack().any(|frame| {
+            matches!(frame.tag.get(), Tag::DESTROY | Tag::CLOSE)
+                && self.is_part_of(frame.handle(), scope)
+        })
     }
 
     /// Callbacks of the shard that have ended and whose destroy has not returned: all, or a batch.

@@ -101,7 +101,9 @@ pub unsafe extern "C-unwind" fn cbr_scope_close(
 /// end meanwhile are waited for, too. Scope 0 is the default scope: that takes a look at every callback
 /// of the process.
 /// `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait.
-/// Threads: any; inside one that has ended, or in a wait that could never end, CBR_ERR_DEADLOCK.
+/// Threads: any; destroy functions that nobody is about to run, because a cbr_scope_close was cut short,
+/// run here. Inside one that has ended, in a destroy function that a cbr_scope_close of the scope runs,
+/// or in a wait that could never end, CBR_ERR_DEADLOCK.
 /// Returns: CBR_OK; CBR_ERR_TIMEOUT; CBR_ERR_DEADLOCK; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID for
 /// a timeout below -1.
 #[unsafe(no_mangle)]
