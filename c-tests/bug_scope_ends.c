@@ -123,6 +123,49 @@ TEST(destroy_functions_that_close_their_own_scope_do_not_nest) {
   CHECK_EQ(closing_itself.deepest, 1);
 }
 
+/* --- at the limit of nesting ----------------------------------------------------------------- */
+
+enum { NESTED = 60 };
+
+static struct {
+  cbr_scope scopes[NESTED];
+  cbr_handle handles[NESTED];
+  int deepest, destroyed;
+  bool over;
+} nest;
+
+static void close_the_next(void *user_data) {
+  (void)user_data;
+  int next = ++nest.deepest;
+  nest.destroyed++;
+  if (nest.over) return;
+  if (next >= NESTED) FAIL("there is no limit");
+  cbr_status status = cbr_scope_close(nest.scopes[next], -1, NULL);
+  if (status == CBR_OK) return;
+  CHECK_STATUS(status, CBR_ERR_LIMIT);
+  /* Convention 1: about the wait. */
+  CHECK_STATUS(cbr_retain(nest.handles[next]), CBR_ERR_STALE);
+  CHECK_STATUS(cbr_name_bind(nest.scopes[next], "late", nest.handles[0], 0), CBR_ERR_STALE);
+}
+
+TEST(a_close_at_the_limit_of_nesting_has_revoked_everything_and_can_be_repeated) {
+  cbr_pin pin;
+  cbr_handle pinned = register_in(0, seven, NULL, NULL);
+  for (int i = 0; i < NESTED; i++) {
+    nest.scopes[i] = scope_open("nested");
+    nest.handles[i] = register_in(nest.scopes[i], seven, NULL, close_the_next);
+  }
+  while (cbr_enter(pinned, 0, &pin) == CBR_OK) continue;
+  scope_close(nest.scopes[0]);
+  CHECK_OK(cbr_unwind_to(0));
+  int limit = nest.deepest;
+  CHECK(limit > 1 && limit < NESTED);
+  CHECK_EQ(nest.destroyed, limit);
+  nest.over = true;
+  for (int i = limit; i < NESTED; i++) scope_close(nest.scopes[i]);
+  CHECK_EQ(nest.destroyed, NESTED);
+}
+
 /* --- draining what nobody is at --------------------------------------------------------------- */
 
 static int cut_short;

@@ -7,10 +7,10 @@
  * Conventions, said once:
  *  1. A call that fails changes nothing: it takes no ownership, writes no output, runs no destroy
  *     function. Except: CBR_ERR_CALLBACK and CBR_ERR_PANIC (the callback ran; the result is not
- *     written), and CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK of cbr_unregister_wait and cbr_scope_close
- *     (about the wait: what they end is revoked all the same); and the counts out_running and
- *     out_dispatched are always written. A call that is refused may have been the last that an ended
- *     callback waited for: then that one's destroy function runs in it.
+ *     written), and CBR_ERR_TIMEOUT and CBR_ERR_DEADLOCK of cbr_unregister_wait and cbr_scope_close,
+ *     and CBR_ERR_LIMIT of cbr_scope_close (about the wait: what they end is revoked all the same); and
+ *     the counts out_running and out_dispatched are always written. A call that is refused may have
+ *     been the last that an ended callback waited for: then that one's destroy function runs in it.
  *  2. Every object is a 64-bit handle, 0 is none. Handles may be copied, stored, compared, logged and
  *     passed between threads freely. A handle never dangles: used after its object is gone it gives
  *     CBR_ERR_STALE, used for another kind of object CBR_ERR_KIND, a number that was never issued

@@ -16,7 +16,7 @@ use super::wait::{Note, Patience};
 use crate::error::Error;
 use crate::platform::futex;
 use crate::platform::membarrier::Heavy;
-use crate::sync::{AcqRel, Relaxed, Release, SeqCst, TotalOrder, fence};
+use crate::sync::{AcqRel, Acquire, Relaxed, Release, SeqCst, TotalOrder, fence};
 
 /// How many are taken from a list, or found in the records, at a time.
 const BATCH: usize = 64;
@@ -168,9 +168,14 @@ impl Engine {
         }
         let here = 0;
         let frame = record.push_cold(Tag::CLOSE).inspect_err(|_| {
-            // At the limit of nesting: left to whoever waits for it, or closes it again. Release: as in
-            // `leave_scope_frame`.
-            entry.unfinished.store(scope.0, Release);
+            // At the limit of nesting: left to whoever waits for it, or closes it again. No cell keeps the
+            // entry: what was seen while it was the scope's may be replaced, but nothing of a later one.
+            // Acquire: partner: the stores of a later one, so that its owner is seen with them.
+            let seen = entry.unfinished.load(Acquire);
+            if entry.belongs_to(scope) {
+                // Release: as in `leave_scope_frame`.
+                let _ = entry.unfinished.compare_exchange(seen, scope.0, Release, Relaxed);
+            }
         })?;
         frame.set_stack_place(StackPlace::of(&here));
         // ORDER[inflight] as a call; partner: the scan in `running`.
