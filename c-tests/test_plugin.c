@@ -435,6 +435,29 @@ TEST(an_object_whose_file_is_gone_can_be_pinned) {
   CHECK(!is_loaded(PLUGIN_PATH)); /* it was the copy */
 }
 
+/* The library finds this one instead of the C library's. */
+static bool loader_marks_nothing;
+
+void *dlopen(const char *path, int flags) {
+  static void *(*real)(const char *, int);
+  if (loader_marks_nothing && (flags & RTLD_NODELETE) != 0) return NULL;
+  if (real == NULL) *(void **)&real = dlsym(RTLD_NEXT, "dlopen");
+  return real(path, flags);
+}
+
+TEST(a_pinned_object_stays_even_if_the_loader_cannot_mark_it) {
+  struct plugin it;
+  plugin_load(&it);
+  loader_marks_nothing = true;
+  plugin_start(&it, CBR_PIN_MODULE);
+  loader_marks_nothing = false;
+  CHECK_EQ(dlclose(it.object), 0);
+  CHECK(is_loaded(it.path));
+  check_calls(&it);
+  plugin_close(&it);
+  CHECK(is_loaded(it.path));
+}
+
 TEST(what_is_always_loaded_can_be_pinned) {
   struct subject it;
   cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;

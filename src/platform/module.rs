@@ -39,13 +39,17 @@ impl Object {
 
     /// Keeps it loaded for the life of the process.
     pub(crate) fn keep(self) {
-        if !self.handle.is_null() {
-            // SAFETY: the object is loaded, and with it its name.
-            let handle = unsafe { reopen(self.name, libc::RTLD_NODELETE) };
-            if !handle.is_null() {
-                // SAFETY: from dlopen. That the object stays does not hang on this handle.
-                unsafe { libc::dlclose(handle) };
-            }
+        if self.handle.is_null() {
+            return;
+        }
+        // SAFETY: the object is loaded, and with it its name.
+        let handle = unsafe { reopen(self.name, libc::RTLD_NODELETE) };
+        if handle.is_null() {
+            // No memory, say. A handle that is never closed keeps it as well.
+            std::mem::forget(self);
+        } else {
+            // SAFETY: from dlopen. That the object stays does not hang on this handle.
+            unsafe { libc::dlclose(handle) };
         }
     }
 }
