@@ -1451,6 +1451,35 @@ TEST(a_thread_that_outlives_thousands_of_scopes_keeps_nothing_of_them) {
   run_on_thread(outlives_thousands_of_scopes, NULL);
 }
 
+static int64_t time_of_calls(struct hooked *all, int scopes) {
+  enum { IN_ALL = 40000 };
+  int64_t best = INT64_MAX;
+  for (int turn = 0; turn < 5; turn++) {
+    int64_t begun = now_ns();
+    for (int i = 0; i < IN_ALL; i++)
+      CHECK_OK(cbr_call(all[i % scopes].all[0].handle, NULL, NULL));
+    int64_t took = now_ns() - begun;
+    if (took < best) best = took;
+  }
+  return best;
+}
+
+TEST(calls_into_thousands_of_scopes_are_not_slower_by_their_number) {
+  enum { FEW_SCOPES = 4, MANY_SCOPES = 4000 };
+  struct hooked *all = (struct hooked *)calloc(MANY_SCOPES, sizeof *all);
+  CHECK(all != NULL);
+  for (int i = 0; i < MANY_SCOPES; i++) {
+    hooked_open_without_callbacks(&all[i]);
+    subject_register_in(&all[i].all[0], all[i].scope);
+  }
+  int64_t few = time_of_calls(all, FEW_SCOPES), many = time_of_calls(all, MANY_SCOPES);
+  printf("%s: %lld ns a call in %d scopes, %lld in %d\n", harness_current, (long long)few / 40000,
+         FEW_SCOPES, (long long)many / 40000, MANY_SCOPES);
+  CHECK(many < few * 30); /* they miss the caches, and met thousands of attachments each */
+  for (int i = 0; i < MANY_SCOPES; i++) scope_close(all[i].scope);
+  free(all);
+}
+
 /* The forking thread is the child's only one, and is attached there as it was. */
 TEST(in_the_child_of_a_fork_the_forking_thread_stays_attached_and_no_other_is_detached) {
   struct hooked self;

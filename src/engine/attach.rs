@@ -21,33 +21,66 @@ const NOT_OURS: *mut c_void = ptr::without_provenance_mut(usize::MAX);
 
 /// A scope that this thread is attached to, or is being attached to.
 struct Attachment {
+    /// The one before it in time.
     next: *mut Attachment,
+    /// Another one of the same bucket.
+    chain: *mut Attachment,
     scope: Handle,
     token: *mut c_void,
     /// While the attach function runs: 1 + the place of the frame that it runs in. Else 0.
     attaching_in: usize,
 }
 
-/// All of one thread's, the newest first. Zeroed memory is none.
-pub(crate) struct Attachments(Cell<*mut Attachment>);
+/// Places by scope, so that calls of a thread in thousands of scopes find theirs. What is never used takes
+/// no memory: see [`super::memo`].
+const BUCKETS: usize = if cfg!(loom) { 1 } else { 1024 };
+
+/// Attachments below which closed scopes' are not looked for.
+const FEW: usize = 16;
+
+/// All of one thread's. Zeroed memory is none.
+pub(crate) struct Attachments {
+    /// The newest first.
+    list: Cell<*mut Attachment>,
+    count: Cell<usize>,
+    /// At how many those of closed scopes are forgotten next.
+    full: Cell<usize>,
+    buckets: [Cell<*mut Attachment>; BUCKETS],
+}
 
 impl Attachments {
     #[cfg(loom)]
     pub(super) fn new() -> Self {
-        Self(Cell::new(ptr::null_mut()))
+        Self {
+            list: Cell::new(ptr::null_mut()),
+            count: Cell::new(0),
+            full: Cell::new(0),
+            buckets: std::array::from_fn(|_| Cell::new(ptr::null_mut())),
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, scope: Handle) -> &Cell<*mut Attachment> {
+        // Fibonacci hashing, as in `memo`: scopes' slots may come in steps.
+        &self.buckets[(scope.index().wrapping_mul(0x9e37_79b9) >> 22) as usize % BUCKETS]
+    }
+
+    /// The one of that scope, null if there is none.
+    #[inline]
+    fn find(&self, scope: Handle) -> *mut Attachment {
+        let mut it = self.bucket(scope).get();
+        // SAFETY: a node of this thread's, written by `push` and freed by `free` only; no reference to a
+        // node is kept across calls.
+        while !it.is_null() && unsafe { (*it).scope } != scope {
+            // SAFETY: as above.
+            it = unsafe { (*it).chain };
+        }
+        it
     }
 
     #[inline]
     fn has(&self, scope: Handle) -> bool {
-        let mut it = self.0.get();
-        // SAFETY: a node of this thread's list, written by `push` and freed by `remove_if` only.
-        while let Some(attachment) = unsafe { it.as_ref() } {
-            if attachment.scope == scope {
-                return true;
-            }
-            it = attachment.next;
-        }
-        false
+        !self.find(scope).is_null()
     }
 
     /// The attach function is about to run, in the frame at `place`.
@@ -57,49 +90,69 @@ impl Attachments {
         if it.is_null() {
             return Err(Error::NoMemory);
         }
-        let attachment =
-            Attachment { next: self.0.get(), scope, token: NOT_OURS, attaching_in: place + 1 };
+        let (next, bucket) = (self.list.get(), self.bucket(scope));
+        let (chain, attaching_in) = (bucket.get(), place + 1);
+        let attachment = Attachment { next, chain, scope, token: NOT_OURS, attaching_in };
         // SAFETY: fresh memory of this layout.
         unsafe { it.write(attachment) };
-        self.0.set(it);
+        self.list.set(it);
+        bucket.set(it);
+        self.count.set(self.count.get() + 1);
         Ok(())
     }
 
     /// The attach function has returned.
     fn set_token(&self, scope: Handle, token: *mut c_void) {
-        let mut it = self.0.get();
-        while !it.is_null() {
-            // SAFETY: as in `has`; no reference to a node is kept across calls.
+        let it = self.find(scope);
+        if !it.is_null() {
+            // SAFETY: as in `find`.
             unsafe {
-                if (*it).scope == scope {
-                    (*it).token = token;
-                    (*it).attaching_in = 0;
-                    return;
-                }
-                it = (*it).next;
+                (*it).token = token;
+                (*it).attaching_in = 0;
             }
         }
     }
 
     /// Forgets those that `is_gone` says of.
     fn remove_if(&self, is_gone: impl Fn(&Attachment) -> bool) {
-        let (mut before, mut it) = (ptr::null_mut::<Attachment>(), self.0.get());
-        // SAFETY: as in `has`.
+        let (mut before, mut it) = (ptr::null_mut::<Attachment>(), self.list.get());
+        // SAFETY: as in `find`.
         while let Some(attachment) = unsafe { it.as_ref() } {
             let next = attachment.next;
             if is_gone(attachment) {
                 match before.is_null() {
-                    true => self.0.set(next),
-                    // SAFETY: as in `has`; the reference above is not used any more.
+                    true => self.list.set(next),
+                    // SAFETY: as in `find`; the reference above is not used any more.
                     false => unsafe { (*before).next = next },
                 }
-                // SAFETY: from `alloc` with this layout, and unlinked.
-                unsafe { dealloc(it.cast(), Layout::new::<Attachment>()) };
+                // SAFETY: of this list, and unlinked.
+                unsafe { self.free(it) };
             } else {
                 before = it;
             }
             it = next;
         }
+    }
+
+    /// # Safety
+    /// `it` is from `push`, and no longer in the list, but in its bucket.
+    unsafe fn free(&self, it: *mut Attachment) {
+        // SAFETY: the caller's promise, and as in `find`.
+        unsafe {
+            let (bucket, chain) = (self.bucket((*it).scope), (*it).chain);
+            let mut before = bucket.get();
+            if before == it {
+                bucket.set(chain);
+            } else {
+                while (*before).chain != it {
+                    before = (*before).chain;
+                }
+                (*before).chain = chain;
+            }
+            // From `alloc` with this layout.
+            dealloc(it.cast(), Layout::new::<Attachment>());
+        }
+        self.count.set(self.count.get() - 1);
     }
 
     fn remove(&self, scope: Handle) {
@@ -113,24 +166,27 @@ impl Attachments {
 
     /// The newest one, which the list forgets.
     fn pop(&self) -> Option<(Handle, *mut c_void)> {
-        // SAFETY: as in `has`.
-        let newest = unsafe { self.0.get().as_ref() }?;
-        let popped = (newest.scope, newest.token);
-        self.remove(popped.0);
-        Some(popped)
+        let newest = self.list.get();
+        // SAFETY: as in `find`.
+        let &Attachment { next, scope, token, .. } = unsafe { newest.as_ref() }?;
+        self.list.set(next);
+        // SAFETY: the list's first one until now.
+        unsafe { self.free(newest) };
+        Some((scope, token))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.get().is_null()
+        self.list.get().is_null()
     }
 
-    fn count(&self) -> usize {
-        let (mut count, mut it) = (0, self.0.get());
-        // SAFETY: as in `has`.
-        while let Some(attachment) = unsafe { it.as_ref() } {
-            (count, it) = (count + 1, attachment.next);
-        }
-        count
+    /// Has their number doubled since those that are gone were forgotten?
+    fn is_full(&self) -> bool {
+        self.count.get() >= self.full.get().max(FEW)
+    }
+
+    fn forget_gone(&self, is_gone: impl Fn(&Attachment) -> bool) {
+        self.remove_if(is_gone);
+        self.full.set(self.count.get() * 2);
     }
 
     /// Nobody detaches what is left: in the child of a fork, or after many rounds.
@@ -157,7 +213,9 @@ impl Engine {
             return Ok(());
         };
         // Room for a new one is the time to forget those of scopes that are closed.
-        record.attachments.remove_if(|other| self.check_scope(other.scope).is_err());
+        if record.attachments.is_full() {
+            record.attachments.forget_gone(|other| self.check_scope(other.scope).is_err());
+        }
         // Before the function runs: what it calls of its own scope does not attach again.
         if let Err(error) = record.attachments.push(scope, record.index_of(frame)) {
             let _ = self.leave_cold(record, frame, slot);
@@ -181,7 +239,7 @@ impl Engine {
     /// The thread ends: tells the scopes that it is attached to. What the detach functions call may attach
     /// it again, and some never stop: then some are left.
     pub(super) fn detach_thread(&self, record: &Record) {
-        let limit = ROUNDS * record.attachments.count();
+        let limit = ROUNDS * record.attachments.count.get();
         for (scope, token) in std::iter::from_fn(|| record.attachments.pop()).take(limit) {
             if token != NOT_OURS {
                 self.detach_from(record, scope, token);
