@@ -4,26 +4,12 @@
  *   bench count SUBJECT call|turns|1k|pair|all|retain N
  *   bench syscalls SUBJECT
  *   bench list */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "measure.h"
 #include "workloads.h"
-
-void bench_die(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    fputs("bench: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    va_end(args);
-    fflush(stderr);
-    _exit(1); /* libraries' destructors would complain about threads that still run */
-}
 
 static struct plan plan;
 

@@ -6,14 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "notes.h"
+
 /* Does n operations. */
 typedef void (*work_fn)(void *context, size_t n);
-
-struct rate {
-    double ns;       /* per operation of one thread, mean of the threads that ran */
-    double per_us;   /* operations of all threads per microsecond */
-    double good;     /* share of the time that counted */
-};
 
 /* Starts the second thread, which sleeps unless it measures: glibc drops locked instructions from
  * processes of one thread. Pins the caller to the first CPU that it may use and the other to the
@@ -33,7 +29,5 @@ struct rate measure(work_fn work, void *const contexts[2], size_t batch, unsigne
 
 /* Runs work once on the second thread while the caller runs `here`, and waits for both. */
 void measure_beside(void (*there)(void *), void (*here)(void *), void *context);
-
-double now_ns(void);
 
 #endif
