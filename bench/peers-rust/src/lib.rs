@@ -1,6 +1,7 @@
 //! Rust's usual ways to keep a callback, behind the same C functions: register, unregister, call.
 
 mod arc;
+mod channel;
 mod dashmap;
 mod dashmap_keys;
 mod sharded;
