@@ -32,6 +32,7 @@ OPERATIONS = [
     ("cbr_scope", "all"),
     ("sharded-slab", "pair"),
     ("callbridge", "retain"),
+    ("callbridge", "event"),
     ("Rust Arc", "retain"),
 ]
 NAMES = {
@@ -41,6 +42,7 @@ NAMES = {
     "pair": "register + unregister",
     "all": "register + scope's end",
     "retain": "retain + release",
+    "event": "post + dispatch",
 }
 # Both beyond what a subject does differently at first.
 FEW, MANY = 10_000, 20_000
@@ -50,7 +52,10 @@ def collect(bench, subject, operation, n):
     """(all instructions, those in libcallbridge)."""
     out = os.path.join(bench, "callgrind.out")
     command = ["valgrind", "--tool=callgrind", "--dump-line=no", f"--callgrind-out-file={out}"]
-    command += [os.path.join(bench, "bench"), "count", subject, operation, str(n)]
+    if operation == "event":
+        command += [os.path.join(bench, "bench-queues"), "count", subject, str(n)]
+    else:
+        command += [os.path.join(bench, "bench"), "count", subject, operation, str(n)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(done.stderr)

@@ -9,6 +9,7 @@ LABELS, PANEL, SPACE = 118, 300, 34
 BAR, GROUP_GAP = 11, 11
 HEAD, FOOT = 96, 40
 
+# A metric "best" is the best slice's.
 PANELS = [  # title, unit, [(series, workload, metric)]
     ("Call", "ns", [
         ("one handle, one thread", "w1", "ns"),
@@ -27,6 +28,12 @@ PANELS = [  # title, unit, [(series, workload, metric)]
     ]),
 ]
 
+QUEUE_PANELS = [
+    ("One producer, saturated", "ns an event", [("median", "q1", "ns"), ("best slice", "q1", "best")]),
+    ("Latency to a sleeping consumer", "ns", [("median", "q2", "ns"), ("nine of ten", "q2", "p90_ns")]),
+    ("Four producers on all CPUs", "ns an event", [("median", "q3", "ns"), ("best slice", "q3", "best")]),
+]
+
 
 def text(x, y, words, size=11, anchor="start", color="#222", weight="normal"):
     return (f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' text-anchor='{anchor}' fill='{color}' "
@@ -38,8 +45,9 @@ def shown(value):
 
 
 def panel(left, title, unit, series, results, subjects, height):
-    values = {(s, w, m): results.median(w, s, m) for s in subjects for _, w, m in series}
-    known = [value for value in values.values() if value]
+    values = {(s, w, m): results.best(w, s) if m == "best" else results.median(w, s, m)
+              for s in subjects for _, w, m in series}
+    known = [value for value in values.values() if value] or [1, 10]
     low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
     if min(known) < 1.5 * 10**low:
         low -= 0.3  # so that the shortest bar is seen
@@ -71,23 +79,25 @@ def panel(left, title, unit, series, results, subjects, height):
     return parts
 
 
-def write(path, results, subjects, about):
-    rows = len(subjects) * (3 * BAR + GROUP_GAP)
-    width, height = LABELS + len(PANELS) * (PANEL + SPACE), HEAD + GROUP_GAP + rows + FOOT
+def write(path, results, subjects, about, panels=None, title="callbridge and its peers"):
+    panels = panels or PANELS
+    bars = max(len(series) for _, _, series in panels) * BAR
+    rows = len(subjects) * (bars + GROUP_GAP)
+    width, height = LABELS + len(panels) * (PANEL + SPACE), HEAD + GROUP_GAP + rows + FOOT
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' viewBox='0 0 {width} {height}'>",
         f"<rect width='{width}' height='{height}' fill='white'/>",
-        text(12, 24, "callbridge and its peers: shorter is better (logarithmic)", 16, weight="bold"),
+        text(12, 24, f"{title}: shorter is better (logarithmic)", 16, weight="bold"),
         text(width - SPACE, 24, f"{about['cpu']}, {about['cpus']} CPUs, medians", 10, "end", "#666"),
     ]
     for row, subject in enumerate(subjects):
-        top = HEAD + GROUP_GAP + row * (3 * BAR + GROUP_GAP)
+        top = HEAD + GROUP_GAP + row * (bars + GROUP_GAP)
         if subject == "callbridge":
-            parts.append(f"<rect x='4' y='{top - GROUP_GAP / 2}' width='{width - 8}' height='{3 * BAR + GROUP_GAP}' "
+            parts.append(f"<rect x='4' y='{top - GROUP_GAP / 2}' width='{width - 8}' height='{bars + GROUP_GAP}' "
                          "fill='#eaf3fa'/>")
         weight = "bold" if subject == "callbridge" else "normal"
-        parts.append(text(LABELS - 8, top + 1.5 * BAR + 4, subject, 11, "end", weight=weight))
-    for number, (title, unit, series) in enumerate(PANELS):
-        parts += panel(LABELS + number * (PANEL + SPACE), title, unit, series, results, subjects, height)
+        parts.append(text(LABELS - 8, top + bars / 2 + 4, subject, 11, "end", weight=weight))
+    for number, (heading, unit, series) in enumerate(panels):
+        parts += panel(LABELS + number * (PANEL + SPACE), heading, unit, series, results, subjects, height)
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(parts + ["</svg>"]) + "\n")

@@ -1,6 +1,7 @@
-"""Runs the benchmark and reports: targets, a table of all subjects, results.json, results.svg.
+"""Runs the benchmark and reports: targets, tables of all subjects, results.json, results.svg, queues.svg;
+with --queues only what is about queues, and queues.json instead.
 
-    python3 report.py BENCH_FOLDER [--quick] [--strict]
+    python3 report.py BENCH_FOLDER [--quick] [--strict] [--queues]
 """
 
 import json
@@ -10,6 +11,7 @@ import sys
 import time
 
 import plot
+import queues
 import syscalls
 import targets
 from driver import FALLBACK, Results, run
@@ -25,9 +27,11 @@ ALL = PLAIN + ["callbridge"] + WAYS_TO_CALL + [WAIT, FALLBACK, SCOPE, HOOK, KEY]
 CLOSING = ["raw", "callbridge", SCOPE]
 SIZES = [10_000, 100_000, 1_000_000]
 
-FULL = {"repetitions": 9, "ms": 30, "rounds": 3, "million": SUBJECTS + [SCOPE]}
+FULL = {"repetitions": 9, "ms": 30, "rounds": 3, "million": SUBJECTS + [SCOPE],
+        "queues": {"ms": 30, "rounds": 3}}
 QUICK = {"repetitions": 5, "ms": 12, "rounds": 2,
-         "million": ["raw", "callbridge", SCOPE, "C++ weak_ptr", "sharded-slab", "DashMap+Arc"]}
+         "million": ["raw", "callbridge", SCOPE, "C++ weak_ptr", "sharded-slab", "DashMap+Arc"],
+         "queues": {"ms": 15, "rounds": 3}}
 MILLION = 1_000_000
 
 
@@ -59,16 +63,20 @@ def repetition(bench, plan, progress):
             yield from run(bench, "closing", subject, plan["ms"], 1, size, env=normal)
 
 
-def collect(bench, plan):
+def collect(bench, plan, only_queues):
     results, begun = Results(), time.monotonic()
     for number in range(1, plan["repetitions"] + 1):
         def progress(what):
             text = f"repetition {number} of {plan['repetitions']}, {time.monotonic() - begun:.0f} s: {what}"
             if sys.stderr.isatty():
                 print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-            elif what == "calls":
+            elif what == "queues":
                 print(text, file=sys.stderr, flush=True)
-        results.add_repetition(repetition(bench, plan, progress))
+        progress("queues")
+        lines = list(queues.repetition(bench, plan["queues"], number == 1, progress))
+        if not only_queues:
+            lines += repetition(bench, plan, progress)
+        results.add_repetition(lines)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     return results
@@ -143,49 +151,65 @@ def show_owners(results):
     print("the places of others that had ended in random order.")
 
 
-def main(bench, options):
-    plan = QUICK if "--quick" in options else FULL
-    # Absent when output goes to a file.
-    colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    paint = (lambda text, color: f"\033[{color}m{text}\033[0m") if colored else (lambda text, _: text)
-    begun = time.monotonic()
-    sections = syscalls.count(bench)
-    results = collect(bench, plan)
-    rows = targets.evaluate(results, sections)
-    about = machine()
-
-    print(f"\n{about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}; {plan['repetitions']} repetitions; "
-          f"one locked instruction: {results.median('w1', 'locked instruction'):.1f} ns")
-    good = [results.median(workload, "callbridge", "good") for workload in ("w2", "w3", "w3r")]
+def show_sharing(results, paint):
+    """How much of the time counted, of what two threads do."""
+    good = [results.median(workload, "callbridge", "good") for workload in ("w2", "w3", "w3r", "q1")]
     shares = [share for share in good if share is not None]
     print("two threads: time in which both really ran: " + ", ".join(f"{share:.0%}" for share in shares))
     if min(shares, default=0) < 0.5:
         print(paint("The machine is busy with other things: times are too high, and ratios uncertain.", "33"))
+
+
+def main(bench, options):
+    plan = QUICK if "--quick" in options else FULL
+    only_queues = "--queues" in options
+    # Absent when output goes to a file.
+    colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    paint = (lambda text, color: f"\033[{color}m{text}\033[0m") if colored else (lambda text, _: text)
+    begun = time.monotonic()
+    sections = [] if only_queues else syscalls.count(bench)
+    results = collect(bench, plan, only_queues)
+    rows = [] if only_queues else targets.evaluate(results, sections)
+    rows += targets.evaluate_queues(results)
+    about = machine()
+
+    locked = results.median("w1", "locked instruction")
+    print(f"\n{about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}; {plan['repetitions']} repetitions"
+          + (f"; one locked instruction: {locked:.1f} ns" if locked else ""))
+    show_sharing(results, paint)
     print()
     targets.show(rows, paint)
     print()
-    show_subjects(results)
-    print()
-    show_owners(results)
-    print()
-    syscalls.show(sections)
+    if not only_queues:
+        show_subjects(results)
+        print()
+        show_owners(results)
+        print()
+    queues.show(results)
+    if not only_queues:
+        print()
+        syscalls.show(sections)
 
-    with open(os.path.join(bench, "results.json"), "w", encoding="utf-8") as file:
+    name = "queues" if only_queues else "results"
+    with open(os.path.join(bench, f"{name}.json"), "w", encoding="utf-8") as file:
         json.dump({
             "machine": about,
-            "plan": {key: plan[key] for key in ("repetitions", "ms", "rounds")},
+            "plan": {key: plan[key] for key in ("repetitions", "ms", "rounds", "queues")},
             "targets": rows,
             "results": [
                 {"workload": workload, "subject": subject, "metric": metric, "median": results.median(*key),
-                 "repetitions": values}
+                 "best": results.best(*key), "repetitions": values}
                 for key, values in results.values.items() for workload, subject, metric in [key]
             ],
             "system_calls": [{"title": t, "operations": n, "calls": dict(calls)} for t, n, calls in sections],
         }, file, indent=1)
-    plot.write(os.path.join(bench, "results.svg"), results, SUBJECTS, about)
+    plot.write(os.path.join(bench, "queues.svg"), results, queues.ALL, about, plot.QUEUE_PANELS,
+               "events to another thread")
+    if not only_queues:
+        plot.write(os.path.join(bench, "results.svg"), results, SUBJECTS, about)
     missed = sum(row["verdict"] != "PASS" for row in rows)
     print(f"\n{len(rows) - missed} of {len(rows)} targets reached, in {time.monotonic() - begun:.0f} s; "
-          f"{bench}/results.json, {bench}/results.svg")
+          f"{bench}/{name}.json, {bench}/{name}.svg")
     return 1 if missed and "--strict" in options else 0
 
 

@@ -37,7 +37,7 @@ def _locked(results, count, base=None):
 
 def _fastest(results, workload, subjects):
     found = [(results.median(workload, subject), subject) for subject in subjects]
-    return min((ns, subject) for ns, subject in found if ns is not None)[1]
+    return min(((ns, subject) for ns, subject in found if ns is not None), default=(0, subjects[0]))[1]
 
 
 def _linear(results, subject, metric):
@@ -90,6 +90,45 @@ def evaluate(results, syscalls):
              [ns / 10 for ns in results.each("w6.100000", SCOPE, "called_ns")], "ms", lambda ms: ms < 100),
         _row("closing one of 1,000,000, each", "<= 2 x of 10,000",
              _linear(results, SCOPE, "called_ns"), "x", lambda x: x <= 2, _scattered(results)),
+    ]
+
+
+QUEUE_PEERS = ["libuv arrays", "libuv list", "GAsyncQueue", "GLib invoke", "Node tsfn"]
+IDEAL, EVENTFD = "ideal ring", "bare eventfd"
+
+
+def _best(results, above, below):
+    """The ratio of the best slices."""
+    values = [results.best("q1", subject) for subject in (above, below)]
+    return f"best slices: {values[0] / values[1]:.2f} x" if all(values) else ""
+
+
+def _beside(results, rival):
+    """All peers by name, the fastest with its best slices, too."""
+    found = [(results.median("q1", peer), peer) for peer in QUEUE_PEERS]
+    ours = results.median("q1", OURS)
+    others = [f"{peer} {ns / ours:.1f}" for ns, peer in sorted(pair for pair in found if pair[0]) if peer != rival]
+    return f"{rival}; {_best(results, rival, OURS)}; " + ", ".join(others)
+
+
+def evaluate_queues(results):
+    rival = _fastest(results, "q1", QUEUE_PEERS)
+    latency, least = (results.median("q2", subject) for subject in (OURS, EVENTFD))
+    lost = [results.total("q3", OURS, "lost")] if results.each("q3", OURS, "lost") else []
+    wakes = results.each("q4", OURS, "wakes")
+    return [
+        _row("events of one producer a second", ">= 0.6 x ideal ring",
+             results.ratios("q1", IDEAL, OURS), "x", lambda x: x >= 0.6, _best(results, IDEAL, OURS)),
+        _row("the same beside other queues", ">= 2 x the fastest",
+             results.ratios("q1", rival, OURS), "x", lambda x: x >= 2, _beside(results, rival)),
+        _row("an event to a sleeping dispatcher, median", "<= 1.15 x bare eventfd",
+             results.ratios("q2", OURS, EVENTFD), "x", lambda x: x <= 1.15,
+             f"{latency / 1e3:.1f} us, eventfd {least / 1e3:.1f} us" if latency and least else ""),
+        _row("lost events of four producers", "none", lost, "", lambda n: n == 0,
+             f"of {results.total('q3', OURS, 'posted'):,.0f}"),
+        _row("an idle queue: CPU time in a second", "<= 100 us",
+             results.each("q4", OURS, "cpu_us"), "us", lambda us: us <= 100,
+             f"dispatcher woken {max(wakes):.0f} times" if wakes else ""),
     ]
 
 
