@@ -1,6 +1,5 @@
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <unistd.h>
 
@@ -37,12 +36,12 @@ void consumer_join(void)
     pthread_join(consumer.thread, NULL);
 }
 
-/* Looking at a full queue again at once would take the cache lines from the consumer; and where more
- * threads than CPUs want to run, it may be the one that waits. */
+/* Looking at a full queue again at once would take the cache lines from the consumer. One that stays full
+ * has a consumer that does not run, perhaps because this thread has its CPU. */
 void queue_back_off(unsigned tries)
 {
     if (tries >= 8) {
-        sched_yield();
+        usleep(50);
         return;
     }
     for (double until = now_ns() + 1e3; now_ns() < until;)
