@@ -58,4 +58,5 @@ def show(results):
     print("24 bytes each. best: the best slice. Latency: to the callback, the consumer asleep; median and 90 %.")
     print("four: four producers on all CPUs. idle: CPU time of the process and wakes of the consumer in a second.")
     if trip := results.median("q1", "round trip"):
-        print(f"A value from one CPU to the other and back: {trip:.0f} ns.")
+        slices = results.slices["q1", "round trip", "ns"]
+        print(f"A value from one CPU to the other and back: {trip:.0f} ns ({min(slices):.0f}-{max(slices):.0f}).")
