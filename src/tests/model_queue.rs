@@ -152,11 +152,11 @@ fn model_an_event_that_meets_a_close_is_taken_out_by_one_of_them() {
         let parts = parts();
         let inner = parts.clone();
         let take_out =
-            |parts: &Parts| u32::from(parts.ring.take_from(0, |_| true, |_| ()).is_some());
+            |parts: &Parts| u32::from(parts.ring.take_from(0, 1, |_| true, |_| ()).is_some());
         let poster = thread::spawn(move || {
             assert!(inner.ring.push(&EVENT).is_some());
             if inner.signal.tell() && inner.closed.load(Ordering::SeqCst) == 1 {
-                u32::from(inner.ring.take_from(0, |_| true, |_| ()).is_some())
+                u32::from(inner.ring.take_from(0, 1, |_| true, |_| ()).is_some())
             } else {
                 0
             }

@@ -82,7 +82,9 @@ fn model_what_is_taken_out_of_the_middle_is_not_popped_as_well() {
         assert!(ring.push(&event(1)).is_some() && ring.push(&event(2)).is_some());
         let inner = ring.clone();
         let closer = thread::spawn(move || {
-            inner.take_from(0, |event| event.handle == 2, |_| ()).map(|(event, _)| number(&event))
+            inner
+                .take_from(0, 2, |event| event.handle == 2, |_| ())
+                .map(|(event, _)| number(&event))
         });
         assert_eq!(pop(&ring), Some(1));
         let popped = pop(&ring);
@@ -122,7 +124,7 @@ fn model_holes_that_are_closed_keep_the_order_and_lose_nothing() {
     explore(|_| {
         let ring = Arc::new(Ring::new(2).unwrap());
         assert!(ring.push(&event(1)).is_some() && ring.push(&event(2)).is_some());
-        assert!(ring.take_from(0, |event| event.handle == 2, |_| ()).is_some());
+        assert!(ring.take_from(0, 2, |event| event.handle == 2, |_| ()).is_some());
         let inner = ring.clone();
         // Two places, one hole in the middle: the push moves 1 up, while it is popped perhaps.
         let producer = thread::spawn(move || assert!(inner.push(&event(3)).is_some()));

@@ -85,7 +85,7 @@ impl Request {
         unsafe { Self::drop_share(it) };
     }
 
-    /// Runs it, unless nobody waits any more; true if it has run.
+    /// Runs it, unless nobody waits any more; true if it has run. The event's reference goes.
     ///
     /// # Safety
     /// As [`Request::refuse`].
@@ -96,7 +96,15 @@ impl Request {
         handle: Handle,
         arg: *mut c_void,
     ) -> bool {
-        /// Ends it also when an unwind leaves the callback: then it has failed.
+        /// The event is over.
+        struct Reference<'a>(&'a Engine, &'a Record, Handle);
+        impl Drop for Reference<'_> {
+            fn drop(&mut self) {
+                self.0.release_events(self.1, self.2, 1);
+            }
+        }
+        /// Ends it also when an unwind leaves the callback: then it has failed. The caller finds the
+        /// event's reference gone.
         struct Running<'a>(&'a Request, Result<isize, Error>);
         impl Drop for Running<'_> {
             fn drop(&mut self) {
@@ -110,10 +118,12 @@ impl Request {
         if !request.change(WAITING, STARTED) {
             // SAFETY: the event's share.
             unsafe { Self::drop_share(it) };
+            engine.release_events(record, handle, 1);
             return false;
         }
         engine.run_call(record, request.caller);
         let mut running = Running(request, Err(Error::Callback));
+        let reference = Reference(engine, record, handle);
         let called = invoke::call(engine, record, handle, arg);
         running.1 = called.map_err(|fault| record.explain(fault));
         if let Err(Error::Callback | Error::Panic) = running.1 {
@@ -124,6 +134,8 @@ impl Request {
                 outcome.text[..outcome.len].copy_from_slice(&text[..outcome.len]);
             });
         }
+        drop(reference);
+        drop(running);
         true
     }
 

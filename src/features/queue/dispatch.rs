@@ -284,7 +284,6 @@ impl Dispatch<'_> {
             // SAFETY: the event's share, which the event does not give up any more.
             Some((request, arg)) => unsafe {
                 (*self.delivery).event = None;
-                (*self.delivery).count += 1;
                 Request::run(request, engine, record, handle, arg)
             },
         };

@@ -156,20 +156,22 @@ mod whole {
             why: Error,
             wanted: impl Fn(&Event) -> bool,
         ) {
-            let (mut position, mut moves) = (0, self.ring.moves());
+            // What comes later is refused, or taken out by its poster.
+            let (mut position, mut end, mut moves) = (0, self.ring.tail(), self.ring.moves());
             loop {
                 let mut note = Owner::new(engine, record);
                 let taken = {
                     let _guard = self.waiting.as_ref().map(Waiting::lock);
-                    self.ring
-                        .take_from(position, &wanted, |event| note.enter_if_possible(event.owner()))
+                    self.ring.take_from(position, end, &wanted, |event| {
+                        note.enter_if_possible(event.owner())
+                    })
                 };
                 let Some((event, next)) = taken else {
                     if self.ring.moves() == moves {
                         return;
                     }
                     // Events have changed their places: one may have passed us.
-                    (position, moves) = (0, self.ring.moves());
+                    (position, end, moves) = (0, self.ring.tail(), self.ring.moves());
                     continue;
                 };
                 position = next;

@@ -238,10 +238,11 @@ impl Queue {
             OPEN => Ok(false),
             CLOSED => Ok(true),
             _ => {
-                // ORDER[close] after DRAINING: a poster that is not seen finds it; partner: `check_open`.
-                if !self.ring.is_empty()
+                // ORDER[close] after DRAINING, the look for posters, then for events: a poster that is not
+                // seen finds DRAINING, or has left, and its event is there; partner: `check_open`.
+                if engine.others_post(record, self.handle)
+                    || !self.ring.is_empty()
                     || self.has_work()
-                    || engine.others_post(record, self.handle)
                 {
                     return Ok(false);
                 }

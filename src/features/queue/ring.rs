@@ -293,16 +293,17 @@ impl Ring {
         (tail.saturating_sub(head)).saturating_sub(self.gone.load(Acquire)) as usize
     }
 
-    /// Takes the first event from `position` on out that `wanted` says yes of, and gives the position to
+    /// Takes the first event from `position` on, before `end`, out that `wanted` says yes of, and gives the position to
     /// go on with. `before` sees it while nobody can miss it any more who looks for it.
     pub(crate) fn take_from(
         &self,
         mut position: u64,
+        end: u64,
         wanted: impl Fn(&Event) -> bool,
         before: impl FnOnce(&Event),
     ) -> Option<(Event, u64)> {
         position = position.max(self.head.0.load_sc());
-        while position < self.tail.0.load_sc() {
+        while position < end {
             let cell = self.cell(position);
             // ORDER[close] after what makes new events refused; partner: the exchange in `push`.
             let sequence = self.sequence_of(position, SeqCst);
