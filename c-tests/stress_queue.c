@@ -371,7 +371,7 @@ static void check_no_wake_up_is_lost(int pollers, int waiters, int posters) {
   for (int i = 0; i < waiters; i++) loop_start(&loops[i], queue, false);
   for (int i = 0; i < posters; i++) {
     pingers[i] =
-        (struct pinger){queue, handle, {seed + (uint64_t)i}, scaled(200000) / posters + 1, 0};
+        (struct pinger){queue, handle, {seed + (uint64_t)i}, scaled(60000) / posters + 1, 0};
     pinger_threads[i] = start(pings, &pingers[i]);
   }
   for (int i = 0; i < posters; i++) {
@@ -478,6 +478,46 @@ TEST(closing_while_producers_are_blocked_wakes_all_and_loses_no_payload) {
   }
 }
 
+static void *posts_until_refused(void *arg) {
+  struct blocked *self = (struct blocked *)arg;
+  cbr_status status;
+  while ((status = cbr_post(self->queue, self->handle, NULL, 0)) != CBR_ERR_CLOSED) {
+    if (status == CBR_ERR_STALE) return NULL;
+    if (status != CBR_ERR_FULL) CHECK_OK(status);
+    self->accepted += status == CBR_OK;
+  }
+  return NULL;
+}
+
+/* The queue is all but empty all the time, so that the close finds nothing and posters come after
+ * its look. */
+TEST(closing_to_drain_under_posts_delivers_every_one_that_was_accepted) {
+  for (long round = 0; round < scaled(2000); round++) {
+    pthread_t threads[2];
+    struct loop loop;
+    cbr_handle handle = 0;
+    long delivered = 0, accepted = 0;
+    cbr_queue queue = queue_open(2, CBR_QUEUE_REJECT, 0);
+    CHECK_OK(cbr_register(takes_blocked, &delivered, NULL, &handle));
+    memset(blocked, 0, sizeof blocked);
+    loop_start(&loop, queue, false);
+    for (int i = 0; i < 2; i++) {
+      blocked[i].queue = queue;
+      blocked[i].handle = handle;
+      threads[i] = start(posts_until_refused, &blocked[i]);
+    }
+    POLL_UNTIL(load_long(&delivered) >= round % 5);
+    CHECK_OK(cbr_queue_close(queue, CBR_CLOSE_DRAIN));
+    join(loop.thread);
+    for (int i = 0; i < 2; i++) {
+      join(threads[i]);
+      accepted += blocked[i].accepted;
+    }
+    CHECK_EQ(delivered, accepted);
+    CHECK_OK(cbr_unregister(handle));
+  }
+}
+
 /* --- owners that close ----------------------------------------------------------------------- */
 
 enum { UNLOADED = 0x0badbad0 };
@@ -536,7 +576,7 @@ static intptr_t checks_its_plugin(void *user_data, void *arg) {
 
 /* One plugin after another is closed under its posts; the memory of all stays, to be looked at. */
 static void check_owners_close(uint32_t policy, uint32_t flags) {
-  long count = scaled(300), accepted = 0;
+  long count = scaled(100), accepted = 0;
   struct plugin *plugins = (struct plugin *)calloc((size_t)count + 1, sizeof *plugins);
   struct plugin *current = &plugins[0];
   struct plugin_poster posters[PRODUCERS - 1];
