@@ -230,6 +230,25 @@ TEST(after_a_longjmp_out_of_dispatch_the_event_is_over) {
   check_nothing_is_left(queue, handle);
 }
 
+TEST(a_caller_on_another_thread_is_told_of_a_longjmp) {
+  static cbr_queue queue;
+  static cbr_handle handle;
+  static cbr_status status;
+  queue = open_queue();
+  handle = register_fn(jumps);
+  pthread_t caller = start(
+      [](void *) -> void * {
+        status = cbr_call_on(queue, handle, nullptr, -1, nullptr);
+        return nullptr;
+      },
+      nullptr);
+  if (setjmp(landing) == 0) (void)cbr_queue_dispatch(queue, 1, -1, nullptr);
+  CHECK_OK(cbr_unwind_to(0));
+  join(caller);
+  CHECK_STATUS(status, CBR_ERR_CALLBACK);
+  check_nothing_is_left(queue, handle);
+}
+
 TEST(after_a_longjmp_an_events_owner_can_close) {
   cbr_queue queue = open_queue();
   cbr_handle handle = register_fn(jumps);

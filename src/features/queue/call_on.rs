@@ -139,6 +139,23 @@ impl Request {
         true
     }
 
+    /// It was running, and was left by a longjmp: it has failed.
+    ///
+    /// # Safety
+    /// As [`Request::run`], which does not return.
+    pub(super) unsafe fn abandon(
+        it: *const Self,
+        engine: &Engine,
+        record: &Record,
+        handle: Handle,
+    ) {
+        // SAFETY: the event's share keeps it.
+        unsafe { &*it }.end(Err(Error::Callback));
+        // SAFETY: the caller's promise.
+        unsafe { Self::drop_share(it) };
+        engine.release_events(record, handle, 1);
+    }
+
     fn end(&self, result: Result<isize, Error>) {
         // SAFETY: STARTED: the dispatcher alone has it.
         unsafe { (*self.outcome.get()).result = result };

@@ -34,6 +34,8 @@ pub(super) struct Delivery {
     owner: *const Frame,
     /// What is delivered now, and not freed yet.
     event: Option<Event>,
+    /// What runs now for a caller that waits for it; or null.
+    request: *const Request,
     shown: CurrentEvent,
     opened: (u64, u64),
     /// References of events that are over, of one callback.
@@ -62,6 +64,7 @@ impl Delivery {
             frame,
             owner: ptr::null(),
             event: None,
+            request: ptr::null(),
             shown: CurrentEvent {
                 handle: 0,
                 data: ptr::null(),
@@ -284,6 +287,7 @@ impl Dispatch<'_> {
             // SAFETY: the event's share, which the event does not give up any more.
             Some((request, arg)) => unsafe {
                 (*self.delivery).event = None;
+                (*self.delivery).request = request;
                 Request::run(request, engine, record, handle, arg)
             },
         };
@@ -307,6 +311,8 @@ impl Drop for Delivered {
             delivery.count += 1;
             event.free_payload(Error::Closed);
         }
+        // Ended by itself, also by an unwind.
+        delivery.request = ptr::null();
     }
 }
 
@@ -337,6 +343,11 @@ pub(super) fn abandon_dispatch(engine: &Engine, record: &Record, frame: &Frame) 
     if let Some(event) = delivery.event.take() {
         delivery.count += 1;
         event.free_payload(Error::Closed);
+    }
+    let request = std::mem::replace(&mut delivery.request, ptr::null());
+    if !request.is_null() {
+        // SAFETY: it was running, in the dispatch that was left.
+        unsafe { Request::abandon(request, engine, record, Handle(delivery.shown.handle)) };
     }
     if is_whole {
         let (over, count) = (delivery.over, delivery.count);
