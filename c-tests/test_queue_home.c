@@ -893,3 +893,71 @@ TEST(destroys_that_meet_the_close_of_their_queue_all_run) {
     }
   }
 }
+
+/* --- waits for a destroy that another thread's queue has ----------------------------------- */
+
+/* One thread waits for the end of a callback, or of its scope, whose destroy waits in the queue of a
+ * thread that waits for the first one to dispatch. */
+static struct {
+  cbr_queue mine, theirs;
+  cbr_handle called;
+  cbr_status call;
+  gate opened, go;
+} ring_of_two;
+
+static void *owns_a_queue_and_calls_on_another(void *arg) {
+  (void)arg;
+  ring_of_two.theirs = own_queue(4, CBR_QUEUE_REJECT);
+  gate_open(&ring_of_two.opened);
+  gate_pass(&ring_of_two.go);
+  ring_of_two.call = cbr_call_on(ring_of_two.mine, ring_of_two.called, NULL, -1, NULL);
+  /* What was deferred to this thread, whatever has come of the rest. */
+  cbr_status status = cbr_queue_dispatch(ring_of_two.theirs, 0, 0, NULL);
+  if (status != CBR_ERR_EMPTY) CHECK_OK(status);
+  return NULL;
+}
+
+static void check_a_ring_of_two(bool by_scope) {
+  for (long round = scaled(100); round > 0; round--) {
+    struct subject it, called;
+    cbr_status wait;
+    gate_init(&ring_of_two.opened);
+    gate_init(&ring_of_two.go);
+    ring_of_two.mine = own_queue(4, CBR_QUEUE_REJECT);
+    subject_register(&called);
+    ring_of_two.called = called.handle;
+    pthread_t thread = start(owns_a_queue_and_calls_on_another, NULL);
+    gate_pass(&ring_of_two.opened);
+    cbr_scope scope = scope_open("ends elsewhere");
+    cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;
+    subject_reset(&it);
+    options.fn = (cbr_any_fn)subject_fn;
+    options.user_data = &it;
+    options.destroy = subject_destroy;
+    options.scope = scope;
+    options.destroy_queue = ring_of_two.theirs;
+    CHECK_OK(cbr_register_with(&options, &it.handle));
+    if (round % 2) CHECK_OK(cbr_unregister(it.handle));
+    gate_open(&ring_of_two.go);
+    wait = by_scope ? cbr_scope_close(scope, -1, NULL) : cbr_unregister_wait(it.handle, -1);
+    /* If it was this one that was told, the other goes on. */
+    if (wait == CBR_ERR_DEADLOCK) CHECK_OK(cbr_queue_dispatch(ring_of_two.mine, 1, -1, NULL));
+    else CHECK_OK(wait);
+    join(thread);
+    CHECK(wait == CBR_ERR_DEADLOCK || ring_of_two.call == CBR_ERR_DEADLOCK);
+    CHECK_EQ(ring_of_two.call == CBR_OK, called.calls == 1);
+    CHECK_EQ(subject_destroyed(&it), 1);
+    if (!by_scope || wait != CBR_OK) scope_close(scope);
+    CHECK_OK(cbr_unregister(called.handle));
+    queue_discard(ring_of_two.mine);
+    CHECK_OK(cbr_queue_close(ring_of_two.theirs, CBR_CLOSE_DISCARD));
+  }
+}
+
+TEST(a_wait_for_a_destroy_in_the_queue_of_a_thread_that_waits_for_us_is_a_deadlock) {
+  check_a_ring_of_two(false);
+}
+
+TEST(a_close_that_waits_for_a_destroy_in_the_queue_of_a_thread_that_waits_for_us_is_a_deadlock) {
+  check_a_ring_of_two(true);
+}

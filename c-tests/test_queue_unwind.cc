@@ -283,3 +283,91 @@ TEST(a_thread_that_ends_after_a_longjmp_out_of_dispatch_leaves_nothing_behind) {
   CHECK_EQ(freed, 1);
   check_nothing_is_left(queue, handle);
 }
+
+TEST(a_destroy_that_throws_between_two_events_loses_neither) {
+  cbr_queue queue = open_queue();
+  cbr_handle first = register_fn(throws_what_it_is_told), second = 0;
+  CHECK_OK(cbr_register(throws_what_it_is_told, nullptr, nullptr, &second));
+  post(queue, first);
+  post(queue, second);
+  CHECK_OK(cbr_release(first));
+  destroy_throws = 2;
+  CHECK_EQ(caught([&] { dispatch(queue); }), 2);
+  CHECK_EQ(destroyed, 1);
+  CHECK_EQ(dispatch(queue), 1);
+  CHECK_EQ(called, 2);
+  CHECK_EQ(freed, 2);
+  check_nothing_is_left(queue, second);
+}
+
+namespace {
+cbr_handle jumper, pinned;
+cbr_pin pin;
+
+/* Frees a payload inside a post, jumps over a call of its own, and enters a pin that it leaves there. */
+void jumps_while_it_frees(void *) {
+  uint32_t depth = cbr_depth();
+  freed++;
+  if (setjmp(landing) == 0) (void)cbr_call(jumper, nullptr, nullptr);
+  CHECK_OK(cbr_unwind_to(depth));
+  CHECK_OK(cbr_enter(pinned, 0, &pin));
+}
+}  // namespace
+
+TEST(a_longjmp_inside_a_post_ends_what_was_jumped_over_and_not_the_post) {
+  for (uint32_t policy : {CBR_QUEUE_REJECT, CBR_QUEUE_DROP_OLDEST}) {
+    cbr_queue_options options = CBR_QUEUE_OPTIONS_INIT;
+    cbr_post_options event = CBR_POST_OPTIONS_INIT;
+    options.capacity = 1;
+    options.policy = policy;
+    options.flags = policy == CBR_QUEUE_REJECT ? CBR_QUEUE_COALESCE : 0;
+    CHECK_OK(cbr_queue_open(&options, &event.queue));
+    event.handle = register_fn(throws_what_it_is_told);
+    event.data = &event;
+    event.len = 1;
+    event.free_data = jumps_while_it_frees;
+    CHECK_OK(cbr_register(jumps, nullptr, nullptr, &jumper));
+    CHECK_OK(cbr_register(throws_what_it_is_told, nullptr, nullptr, &pinned));
+    CHECK_OK(cbr_post_with(&event));
+    freed = destroyed = 0;
+    CHECK_OK(cbr_post(event.queue, event.handle, nullptr, 0));
+    CHECK_EQ(freed, 1);
+    CHECK_EQ(cbr_depth(), 1);
+    CHECK_EQ(cbr_current(), pinned);
+    CHECK_OK(cbr_leave(&pin));
+    CHECK_OK(cbr_unregister(jumper));
+    CHECK_OK(cbr_unregister(pinned));
+    CHECK_EQ(dispatch(event.queue), 1);
+    check_nothing_is_left(event.queue, event.handle);
+  }
+}
+
+TEST(a_poster_that_is_cancelled_has_woken_the_dispatcher) {
+  static cbr_queue queue;
+  static cbr_handle handle;
+  static gate cancelled;
+  queue = open_queue();
+  handle = register_fn(throws_what_it_is_told);
+  gate_init(&cancelled);
+  pthread_t dispatcher = start(
+      [](void *) -> void * {
+        CHECK_OK(cbr_queue_dispatch(queue, 1, -1, nullptr));
+        return nullptr;
+      },
+      nullptr);
+  pthread_t poster = start(
+      [](void *) -> void * {
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+        gate_pass(&cancelled);
+        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
+        CHECK_OK(cbr_post(queue, handle, nullptr, 0));
+        for (;;) pause();
+      },
+      nullptr);
+  CHECK_EQ(pthread_cancel(poster), 0);
+  gate_open(&cancelled);
+  CHECK(join(poster) == PTHREAD_CANCELED);
+  join(dispatcher);
+  CHECK_EQ(called, 1);
+  check_nothing_is_left(queue, handle);
+}

@@ -116,6 +116,8 @@ pub(crate) struct Engine {
     /// Calls and pins that a thread's end has released.
     left_by_thread_end: AtomicU64,
     pub(crate) queue_hooks: HooksPlace,
+    /// Destroy functions that wait in queues.
+    pub(crate) deferred: AtomicU32,
     closed_queues: ClosedQueues,
     /// How often this process is the child of a fork.
     pub(crate) forks: AtomicU32,
@@ -139,6 +141,7 @@ impl Engine {
             deadlock_search: DeadlockSearch::new(),
             left_by_thread_end: AtomicU64::new(0),
             queue_hooks: HooksPlace::new(),
+            deferred: AtomicU32::new(0),
             closed_queues: ClosedQueues::new(),
             forks: AtomicU32::new(0),
         }
@@ -160,6 +163,7 @@ impl Engine {
             deadlock_search: DeadlockSearch::new(),
             left_by_thread_end: AtomicU64::new(0),
             queue_hooks: HooksPlace::new(),
+            deferred: AtomicU32::new(0),
             closed_queues: ClosedQueues::new(),
             forks: AtomicU32::new(0),
         }

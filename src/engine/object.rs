@@ -2,7 +2,7 @@
 //! and callbacks where they are looked at and not called.
 
 use super::Engine;
-use super::frame::{Failed, Frame, Tag};
+use super::frame::{Failed, Frame, StackPlace, Tag};
 use super::handle::{Handle, Kind};
 use super::invoke::DestroyFn;
 use super::record::{Record, Stay};
@@ -49,9 +49,13 @@ impl Engine {
         kind: Kind,
         cell: Handle,
     ) -> Result<Stay<'a>, Error> {
+        // Where it is entered: what is called from inside lies below, see `unwind_to`.
+        let here = 0;
+        let place = StackPlace::of(&here);
         // A thread that posts to one queue again and again publishes its posts like calls of one callback.
         if let (Some(slot), Some(frame)) = (record.biased_queue(cell), record.next_frame()) {
             frame.tag.set(Tag::QUEUE);
+            frame.set_stack_place(place);
             // ORDER[inflight] publish, biased, as in `enter`.
             frame.cell.store(cell.0, Release);
             record.push(frame);
@@ -66,12 +70,14 @@ impl Engine {
         let frame = match record.next_frame() {
             Some(frame) => {
                 frame.tag.set(Tag::QUEUE);
+                frame.set_stack_place(place);
                 frame.cell.swap_sc(cell.0);
                 record.push(frame);
                 frame
             }
             None => {
                 let frame = record.push_cold(Tag::QUEUE)?;
+                frame.set_stack_place(place);
                 frame.cell.swap_sc(cell.0);
                 frame
             }
@@ -167,6 +173,7 @@ impl Engine {
     }
 
     /// Notes that an event of `scope` is on its way, so that the scope cannot end meanwhile.
+    #[inline(always)]
     pub(crate) fn enter_owner<'a>(
         &self,
         record: &'a Record,
@@ -174,7 +181,9 @@ impl Engine {
         tag: Tag,
     ) -> Result<&'a Frame, Error> {
         let slot = self.resolve(scope, Kind::Scope)?;
+        let here = 0;
         let frame = record.push_cold(tag)?;
+        frame.set_stack_place(StackPlace::of(&here));
         // ORDER[inflight] as a call: the cell, then the word; partners: the revoke in `revoke_scope`, the
         // scan in `running`.
         frame.cell.swap_sc(scope.0);

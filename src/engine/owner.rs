@@ -6,6 +6,7 @@
 use super::Engine;
 use super::frame::Frame;
 use super::handle::{Handle, Kind};
+use super::members::SHARDS;
 use super::record::Record;
 use super::signature::Signature;
 use super::slot::{Mark, Phase, Slot, TYPED};
@@ -142,13 +143,13 @@ impl Engine {
     }
 
     /// Runs what ends `target`, a callback or a scope, and waits in a queue of the calling thread. True if
-    /// more of the kind may come without a wake-up.
+    /// it is worth another look before a wake-up.
     pub(super) fn run_own_destroys(&self, record: &Record, target: Handle) -> bool {
         let Some(hooks) = self.queue_hooks.get() else { return false };
         (hooks.run_own_destroys)(self, record, target);
-        // A scope's closers are told by a count of theirs.
-        target.has_kind(Kind::Callback)
-            && self.owns_queue_named(record, self.destroy_queue_of(target))
+        // A scope's closers are told by a count of theirs. A callback's destroy function may come to a
+        // queue at any time, and then whose that is matters to the search for deadlocks.
+        target.has_kind(Kind::Callback) && self.destroy_queue_of(target).0 != 0
     }
 
     /// The thread is about to have a dispatching thread run something; what it will wait for, and waits for
@@ -255,7 +256,7 @@ impl Engine {
 
     /// Does `target`'s end, or progress, hang on what the owner of `other` is inside of, or on what that
     /// thread alone does?
-    pub(super) fn is_held_up_by(&self, other: &Record, target: Handle) -> bool {
+    pub(super) fn is_held_up_by(&self, me: &Record, other: &Record, target: Handle) -> bool {
         if target.has_kind(Kind::Queue) {
             return self.owns_queue_named(other, target);
         }
@@ -279,5 +280,21 @@ impl Engine {
         let mut found = false;
         other.for_each_cell(|cell| found |= self.is_part_of(cell, target));
         found
+            || (target.has_kind(Kind::Scope)
+                && self.deferred.load_sc() != 0
+                && self.destroys_of_scope_wait_for(me, other, target))
+    }
+
+    /// Does the destroy function of a callback of the scope wait in a queue of `other`'s owner?
+    fn destroys_of_scope_wait_for(&self, me: &Record, other: &Record, scope: Handle) -> bool {
+        (0..SHARDS).any(|number| {
+            let section = self.section(me);
+            let Ok(shard) = self.lock_shard(&section, scope, number) else { return false };
+            let mut members = shard.members();
+            members.any(|member| {
+                self.slots.at(member.index()).peek().is(member, Phase::Finalizing)
+                    && self.owns_queue_named(other, self.destroy_queue_of(member))
+            })
+        })
     }
 }

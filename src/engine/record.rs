@@ -630,6 +630,7 @@ impl Record {
         self.set_top_index(0);
         self.forget_run();
         self.waits_for.store(0, Relaxed);
+        self.deliveries.set(std::ptr::null_mut());
         self.free_slots.forget();
         self.free_cold.forget();
         self.attachments.forget();

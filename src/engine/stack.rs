@@ -69,7 +69,11 @@ impl Engine {
         match frame.tag.get() {
             Tag::DESTROY => self.abandon_destroy(record, frame),
             Tag::DETACH | Tag::CLOSE | Tag::POST => self.leave_scope_frame(record, frame, false),
-            Tag::EVENT => self.leave_scope_frame(record, frame, true),
+            Tag::EVENT => {
+                // Its payload first: freeing it is the scope's code.
+                self.abandon_delivery(record, frame);
+                self.leave_scope_frame(record, frame, true);
+            }
             Tag::QUEUE => self.abandon_queue(record, frame),
             _ => {
                 record.attachments.abandon(record.index_of(frame));
@@ -80,10 +84,14 @@ impl Engine {
         }
     }
 
-    fn abandon_queue(&self, record: &Record, frame: &Frame) {
+    fn abandon_delivery(&self, record: &Record, frame: &Frame) {
         if let Some(hooks) = self.queue_hooks.get() {
             (hooks.abandon_dispatch)(self, record, frame);
         }
+    }
+
+    fn abandon_queue(&self, record: &Record, frame: &Frame) {
+        self.abandon_delivery(record, frame);
         let handle = frame.handle().protected();
         self.leave_object(record, frame, self.slots.at(handle.index()), handle);
     }

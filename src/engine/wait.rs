@@ -167,14 +167,14 @@ impl Engine {
                 // inside these cells, all the while.
                 let epoch = other.epoch.load_sc();
                 let waits_for = other.waits_for.load_sc();
-                if waits_for == 0 || !self.is_held_up_by(other, sought) {
+                if waits_for == 0 || !self.is_held_up_by(me, other, sought) {
                     continue;
                 }
                 other.visited.store(search, Relaxed);
                 other.visited_from.store(sought_by, Relaxed);
                 other.seen_epoch.store(epoch, Relaxed);
                 other.seen_waits_for.store(waits_for, Relaxed);
-                if self.is_held_up_by(me, Handle(waits_for)) {
+                if self.is_held_up_by(me, me, Handle(waits_for)) {
                     return Some(other);
                 }
                 other.visit_next.store(to_visit, Relaxed);

@@ -24,16 +24,17 @@ impl Wake {
 
     pub(crate) fn raise(&self) {
         let one = 1u64;
-        // Fails only if it is readable already.
+        // Fails only if it is readable already. By `syscall`, which is no cancellation point: who is
+        // cancelled in the middle would have told nobody.
         // SAFETY: reads 8 bytes.
-        unsafe { libc::write(self.fd, (&raw const one).cast(), 8) };
+        unsafe { libc::syscall(libc::SYS_write, self.fd, &raw const one, 8usize) };
     }
 
     pub(crate) fn lower(&self) {
         let mut count = 0u64;
         // Fails only if it is not readable.
         // SAFETY: writes 8 bytes.
-        unsafe { libc::read(self.fd, (&raw mut count).cast(), 8) };
+        unsafe { libc::syscall(libc::SYS_read, self.fd, &raw mut count, 8usize) };
     }
 
     /// Another descriptor of the same, which the caller closes. Fails with an errno.
@@ -62,17 +63,25 @@ impl Drop for Wake {
 /// Sleeps until one of them is raised, the deadline, a signal, or for no reason: look again.
 #[cfg(not(loom))]
 pub(crate) fn sleep(polled: &mut [libc::pollfd], deadline: Option<Instant>) {
-    let timeout = deadline.map(|at| {
+    let mut timeout = deadline.map(|at| {
         let left = at.saturating_duration_since(Instant::now());
         libc::timespec {
             tv_sec: left.as_secs().min(i64::MAX as u64) as libc::time_t,
             tv_nsec: left.subsec_nanos().into(),
         }
     });
-    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let timeout = timeout.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    // The kernel writes what is left of the time, which nobody reads. No cancellation point, as above.
     // SAFETY: as many as there are; `timeout` outlives the call; no signal mask.
     unsafe {
-        libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout, std::ptr::null())
+        libc::syscall(
+            libc::SYS_ppoll,
+            polled.as_mut_ptr(),
+            polled.len(),
+            timeout,
+            std::ptr::null::<libc::sigset_t>(),
+            0usize,
+        )
     };
 }
 

@@ -52,7 +52,7 @@ fn model_an_event_wakes_a_dispatcher_that_was_about_to_sleep() {
             }
         }
         parts.signal.unwatch();
-        assert!(parts.ring.pop(|_| ()).is_some());
+        assert!(parts.ring.pop(|_| true).is_some());
         poster.join().unwrap();
     });
 }
@@ -65,7 +65,7 @@ fn model_an_event_that_meets_the_lowering_leaves_the_descriptor_readable() {
         parts.signal.watch();
         assert!(parts.ring.push(&EVENT).is_some());
         parts.signal.tell();
-        assert!(parts.ring.pop(|_| ()).is_some());
+        assert!(parts.ring.pop(|_| true).is_some());
         let inner = parts.clone();
         let poster = thread::spawn(move || {
             assert!(inner.ring.push(&EVENT).is_some());
@@ -74,7 +74,7 @@ fn model_an_event_that_meets_the_lowering_leaves_the_descriptor_readable() {
         parts.signal.lower(|| parts.ring.has_event());
         poster.join().unwrap();
         assert!(is_raised(&parts.signal), "an event waits");
-        assert!(parts.ring.pop(|_| ()).is_some());
+        assert!(parts.ring.pop(|_| true).is_some());
         parts.signal.lower(|| parts.ring.has_event());
         assert!(!is_raised(&parts.signal), "none waits");
     });
@@ -90,7 +90,7 @@ fn model_a_descriptor_that_is_raised_late_is_lowered_by_the_next_look() {
             assert!(inner.ring.push(&EVENT).is_some());
             inner.signal.tell();
         });
-        while parts.ring.pop(|_| ()).is_none() {
+        while parts.ring.pop(|_| true).is_none() {
             thread::yield_now();
         }
         parts.signal.lower(|| parts.ring.has_event());
@@ -107,7 +107,7 @@ fn model_two_that_lower_and_a_close_leave_the_descriptor_readable() {
         parts.signal.watch();
         assert!(parts.ring.push(&EVENT).is_some());
         parts.signal.tell();
-        assert!(parts.ring.pop(|_| ()).is_some());
+        assert!(parts.ring.pop(|_| true).is_some());
         let inner = parts.clone();
         let closer = thread::spawn(move || inner.signal.raise_for_good());
         parts.signal.lower(|| parts.ring.has_event());
@@ -123,7 +123,7 @@ fn model_a_poster_that_waits_for_room_is_woken() {
         assert!(parts.ring.push(&EVENT).is_some());
         let inner = parts.clone();
         let dispatcher = thread::spawn(move || {
-            assert!(inner.ring.pop(|_| ()).is_some());
+            assert!(inner.ring.pop(|_| true).is_some());
             inner.room.tell();
         });
         let barrier = Barrier::new();

@@ -14,7 +14,7 @@ fn number(event: &Event) -> u64 {
 }
 
 fn pop(ring: &Ring) -> Option<u64> {
-    ring.pop(|_| ()).as_ref().map(number)
+    ring.pop(|_| true).as_ref().map(number)
 }
 
 fn wait_and_pop(ring: &Ring) -> u64 {
@@ -109,7 +109,7 @@ fn model_a_replaced_payload_is_popped_or_displaced_but_not_both() {
         let inner = ring.clone();
         let poster =
             thread::spawn(move || inner.replace(position, &new, |_| ()).map(|old| old.words));
-        let popped = ring.pop(|_| ()).unwrap();
+        let popped = ring.pop(|_| true).unwrap();
         assert_eq!(popped.words[0], popped.words[4], "torn");
         match poster.join().unwrap() {
             Some(displaced) => assert_eq!((displaced, popped.words), ([1; 5], [7; 5])),

@@ -97,9 +97,13 @@ impl Delivery {
         }
     }
 
-    /// Gives the references of events that are over back.
-    fn settle(&mut self, engine: &Engine, record: &Record) {
-        let (handle, count) = (self.over, std::mem::take(&mut self.count));
+    /// Gives the references of events that are over back. Host code may run, which may come to `it` again.
+    ///
+    /// # Safety
+    /// `it` is from `begin` on this thread, and in progress.
+    unsafe fn settle(it: *mut Self, engine: &Engine, record: &Record) {
+        // SAFETY: the caller's promise.
+        let (handle, count) = unsafe { ((*it).over, std::mem::take(&mut (*it).count)) };
         if count > 0 {
             engine.release_events(record, handle, count);
         }
@@ -164,6 +168,7 @@ impl Dispatch<'_> {
     fn run(&self, max: usize, patience: Patience, count: &mut usize) -> Result<(), Error> {
         let Inside { engine, record, .. } = self.inside;
         let queue = self.inside.queue();
+        let mut again = false;
         loop {
             // What comes while we work is for the next time.
             let (end, mut jobs, limit) = match max {
@@ -178,14 +183,15 @@ impl Dispatch<'_> {
             }
             if *count > 0 {
                 // SAFETY: ours.
-                unsafe { (*self.delivery).settle(engine, record) };
+                unsafe { Delivery::settle(self.delivery, engine, record) };
                 self.lower(queue);
                 return Ok(());
             }
             if queue.has_work() {
-                // Somebody else is about to take it, or it is about to be taken out.
+                // Somebody else is about to take it, or it is about to be taken out; or the head has moved
+                // past what was, and a destroy function's turn has come.
                 spin_hint();
-                if !patience.is_over() {
+                if !std::mem::replace(&mut again, true) || !patience.is_over() {
                     continue;
                 }
             } else if queue.is_over(engine, record, self.inside.slot)? {
@@ -206,7 +212,8 @@ impl Dispatch<'_> {
     /// Nothing is left, perhaps: then the descriptor says so.
     #[inline(always)]
     fn lower(&self, queue: &Queue) {
-        if !queue.has_work() {
+        // In the child of a fork the descriptor is the parent's.
+        if !queue.is_inherited(self.inside.engine) && !queue.has_work() {
             queue.signal.lower(|| queue.has_work());
         }
     }
@@ -232,11 +239,25 @@ impl Dispatch<'_> {
             if queue.ring.head() >= end {
                 return Ok(false);
             }
+            self.settle_before(queue);
             let Some(taken) = queue.take_oldest(engine, record)? else {
                 return Ok(false);
             };
             if self.deliver(taken) {
                 return Ok(true);
+            }
+        }
+    }
+
+    /// If the next event is another callback's, gives the references of the last one's back: while nothing
+    /// is claimed, because a destroy function may run.
+    #[inline(always)]
+    fn settle_before(&self, queue: &Queue) {
+        // SAFETY: ours.
+        unsafe {
+            let (over, count) = ((*self.delivery).over, (*self.delivery).count);
+            if count > 0 && queue.ring.oldest().is_some_and(|next| next != over.0) {
+                Delivery::settle(self.delivery, self.inside.engine, self.inside.record);
             }
         }
     }
@@ -260,9 +281,9 @@ impl Dispatch<'_> {
         let handle = event.handle();
         // SAFETY: ours; nested dispatches have others.
         let delivery = unsafe { &mut *self.delivery };
+        let before = (delivery.over, delivery.count);
         if delivery.over != handle {
-            delivery.settle(engine, record);
-            delivery.over = handle;
+            (delivery.over, delivery.count) = (handle, 0);
         }
         delivery.words = event.words;
         let (data, len) = event.data((&raw const delivery.words).cast());
@@ -276,6 +297,11 @@ impl Dispatch<'_> {
         // A request frees itself.
         delivery.event = Some(event);
         let delivered = Delivered { delivery: self.delivery };
+        if before.0 != handle && before.1 > 0 {
+            // Another dispatcher took what `settle_before` had seen. Now that the event has its guard: a
+            // destroy function may run, and unwind.
+            engine.release_events(record, before.0, before.1);
+        }
         let ran = match request {
             None => {
                 if let Err(fault) = invoke::call(engine, record, handle, data.cast_mut()) {

@@ -51,6 +51,7 @@ impl Queue {
         self.jobs.last.store(handle.0, Relaxed);
         // ORDER[signal] before the signal is looked at; partner: `has_work`.
         self.jobs.count.fetch_add(1, SeqCst);
+        engine.deferred.fetch_add(1, SeqCst);
         true
     }
 
@@ -61,7 +62,8 @@ impl Queue {
         record: &Record,
         wanted: impl Fn(Handle, u64) -> bool,
     ) -> Option<Handle> {
-        if self.jobs.count.load(SeqCst) == 0 {
+        // Not when the queue closes: one may be on its way in, under the lock.
+        if self.jobs.count.load(SeqCst) == 0 && !self.is_closing() {
             return None;
         }
         let _section = engine.section(record);
@@ -79,6 +81,7 @@ impl Queue {
                     self.jobs.last.store(before.0, Relaxed);
                 }
                 self.jobs.count.fetch_sub(1, SeqCst);
+                engine.deferred.fetch_sub(1, SeqCst);
                 cold.is_deferred.store(0, Relaxed);
                 return Some(job);
             }

@@ -45,7 +45,7 @@ mod whole {
     use super::ring::{Event, Ring};
     use super::room::Room;
     use super::signal::Signal;
-    use crate::engine::{Engine, Frame, Handle, Kind, Record, Slot, StackPlace, Tag};
+    use crate::engine::{Engine, Frame, Handle, Kind, Record, Slot, Tag};
     use crate::error::Error;
     use crate::sync::{AtomicU32, Relaxed, SeqCst, TotalOrder};
 
@@ -130,19 +130,15 @@ mod whole {
             let event = self.ring.pop(|event| {
                 if event.owner() != note.scope {
                     note.leave();
-                    refused = note.enter(event.owner()).err();
+                    // Other failures: what was seen was nonsense, and will not be claimed.
+                    if let Err(error @ Error::Limit(_)) = note.enter(event.owner()) {
+                        refused = Some(error);
+                    }
                 }
+                refused.is_none()
             });
-            if let Some(error) = refused {
-                // At the limit of nesting. What was claimed all the same goes, unprotected: nothing else
-                // is possible.
-                if event.is_none() {
-                    return Err(error);
-                }
-            }
             let Some(event) = event else {
-                note.leave();
-                return Ok(None);
+                return refused.map_or(Ok(None), Err);
             };
             self.room.tell();
             Ok(Some(Taken { engine, record, event, note }))
@@ -202,10 +198,7 @@ mod whole {
         fn enter(&mut self, scope: Handle) -> Result<(), Error> {
             self.scope = scope;
             if scope.0 != 0 {
-                let here = 0;
-                let frame = self.engine.enter_owner(self.record, scope, Tag::EVENT)?;
-                frame.set_stack_place(StackPlace::of(&here));
-                self.frame = Some(frame);
+                self.frame = Some(self.engine.enter_owner(self.record, scope, Tag::EVENT)?);
             }
             Ok(())
         }

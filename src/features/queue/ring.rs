@@ -196,15 +196,17 @@ impl Ring {
     }
 
     /// Takes the oldest event out. `before` sees what it may be before it is claimed, and again if it
-    /// was another one.
+    /// was another one; if it says no, none is.
     #[inline(always)]
-    pub(crate) fn pop(&self, mut before: impl FnMut(&Event)) -> Option<Event> {
+    pub(crate) fn pop(&self, mut before: impl FnMut(&Event) -> bool) -> Option<Event> {
         loop {
             let position = self.head.0.load(Acquire);
             let sequence = self.sequence_of(position, Acquire);
             if sequence == at(position, FULL) {
                 let cell = self.cell(position);
-                before(&cell.read());
+                if !before(&cell.read()) {
+                    return None;
+                }
                 if self.exchange(position, sequence, at(position, BUSY)) {
                     let event = cell.read();
                     self.free(position);
@@ -226,8 +228,9 @@ impl Ring {
 
     #[inline(always)]
     fn move_head(&self, position: u64) {
-        // AcqRel: partners: the loads of the head.
-        let _ = self.head.0.compare_exchange(position, position + 1, AcqRel, Relaxed);
+        // ORDER[room] in the total order, after the cell is free; partners: the loads of the head, and who
+        // waits for room where there is no membarrier.
+        let _ = self.head.0.cas_sc(position, position + 1);
     }
 
     /// What is at the head is no event: moves on if it is over; false if it has not come yet.
@@ -255,6 +258,14 @@ impl Ring {
     /// the head has left behind, is about to free it: the head must not go further.
     fn is_to_come(position: u64, sequence: u64) -> bool {
         sequence <= at(position, FREE)
+    }
+
+    /// The callback of the oldest event, if it has come. Racy.
+    #[inline(always)]
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        let position = self.head.0.load(Acquire);
+        let is_full = self.sequence_of(position, Acquire) == at(position, FULL);
+        is_full.then(|| self.cell(position).handle.load(Relaxed))
     }
 
     /// Is there something for `pop`? In the total order, after the caller has said that it will sleep.
@@ -469,16 +480,16 @@ mod tests {
         // One consumer claims it, and is slow to free the cell.
         assert!(ring.exchange(0, at(0, FULL), at(0, BUSY)));
         // Others go on.
-        assert!(ring.pop(|_| {}).is_none());
+        assert!(ring.pop(|_| true).is_none());
         assert_eq!(ring.push(&event(2)), Some(1));
-        assert_eq!(ring.pop(|_| {}).map(|event| event.handle), Some(2));
-        assert!(ring.pop(|_| {}).is_none());
+        assert_eq!(ring.pop(|_| true).map(|event| event.handle), Some(2));
+        assert!(ring.pop(|_| true).is_none());
         assert!(!ring.has_event());
         assert!(ring.head() <= ring.tail());
         // The slow one leaves.
         ring.free(0);
         assert_eq!(ring.push(&event(3)), Some(2));
         assert!(ring.has_event());
-        assert_eq!(ring.pop(|_| {}).map(|event| event.handle), Some(3));
+        assert_eq!(ring.pop(|_| true).map(|event| event.handle), Some(3));
     }
 }
