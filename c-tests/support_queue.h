@@ -148,11 +148,15 @@ struct payload {
   void *extra;                       /* for the test */
 };
 
+/* How many were freed in all: to be asked while others are being posted. */
+static int payload_frees;
+
 static inline void payload_free(void *data) {
   struct payload *it = (struct payload *)data;
   it->freed_on = pthread_self();
   if (it->on_free != NULL) it->on_free(it);
   CHECK_EQ(add_int(&it->freed, 1), 1);
+  add_int(&payload_frees, 1);
 }
 
 static inline int payload_freed(const struct payload *it) { return load_int(&it->freed); }

@@ -579,6 +579,7 @@ static void check_close_meets_posts(uint32_t policy, bool with_a_loop) {
     CHECK_OK(cbr_register(counts, &calls, NULL, &handle));
     cbr_queue queue = queue_open(64, policy, 0);
     if (with_a_loop) loop_start(&loop, queue, false);
+    store_int(&payload_frees, 0);
     for (int i = 0; i < POSTERS; i++) {
       memset(payloads[i], 0, sizeof payloads[i]);
       posters[i] = (struct owned_poster){queue, handle, scope, payloads[i], 0, 0, 0};
@@ -586,10 +587,7 @@ static void check_close_meets_posts(uint32_t policy, bool with_a_loop) {
     }
     for (uint64_t i = rng_below(&rng, 100); i > 0; i--) sched_yield();
     CHECK_OK(cbr_scope_close(scope, -1, NULL));
-    long freed = 0, accepted = 0;
-    for (int i = 0; i < POSTERS; i++) {
-      for (int j = 0; j < EACH; j++) freed += payload_freed(&payloads[i][j]) == 1;
-    }
+    long freed = load_int(&payload_frees), accepted = 0;
     for (int i = 0; i < POSTERS; i++) {
       join(posters[i].thread);
       accepted += posters[i].accepted;
