@@ -1,7 +1,7 @@
 //! Destroy functions that run where a queue is dispatched. They take no room in it, and are never
 //! dropped: callbacks in a list through their cold entries.
 
-use super::whole::OPEN;
+use super::body::OPEN;
 use super::{Inside, Queue};
 use crate::engine::{Engine, Handle, Record, Slot};
 use crate::error::Error;

@@ -1,10 +1,10 @@
 //! A queue's life: opening, whose it is, closing; and all queues of the process.
 
+use super::body::{CLOSED, DRAINING, OPEN};
 use super::post::Waiting;
 use super::ring::Ring;
 use super::room::Room;
 use super::signal::Signal;
-use super::whole::{CLOSED, DRAINING, OPEN};
 use super::{Inside, Policy, Queue, jobs};
 use crate::engine::{ENGINE, Engine, Handle, Kind, QueueHooks, Record, Slot, current};
 use crate::error::Error;

@@ -1,8 +1,8 @@
 //! Putting events in.
 
+use super::body::Owner;
 use super::event::Payload;
 use super::ring::Event;
-use super::whole::Owner;
 use super::{Inside, Policy, Queue, Taken};
 use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Note, Patience, Record, Tag};
 use crate::error::Error;
