@@ -167,7 +167,8 @@ impl Ring {
                 self.seen.store(head, Relaxed);
                 if position.wrapping_sub(head) as i64 >= self.capacity as i64 {
                     let now = self.tail.0.load(Relaxed);
-                    if now == position && !self.close_holes() {
+                    // No holes, and no head that has moved on because one was closed meanwhile.
+                    if now == position && !self.close_holes() && self.head.0.load(Acquire) == head {
                         return None;
                     }
                     position = self.tail.0.load(Relaxed);
@@ -242,8 +243,9 @@ impl Ring {
         }
         if sequence == at(position, GONE) {
             if self.exchange(position, sequence, at(position + self.size(), FREE)) {
-                self.gone.fetch_sub(1, AcqRel);
                 self.move_head(position);
+                // After the head: who finds no holes, and then the old head, has seen that there is no room.
+                self.gone.fetch_sub(1, AcqRel);
             }
         } else if sequence == at(position, HELD) {
             spin_hint();
@@ -371,6 +373,7 @@ impl Ring {
         }
         // The highest hole that nothing but holes lies above, down to where we are.
         let mut hole = None;
+        let mut moved = false;
         let mut position = self.tail.0.load_sc();
         while position > self.head.0.load_sc() {
             position -= 1;
@@ -379,15 +382,23 @@ impl Ring {
                 (sequence, None) if sequence == at(position, GONE) => Some(position),
                 (sequence, Some(hole)) if sequence == at(position, GONE) => Some(hole),
                 (sequence, Some(hole)) if sequence == at(position, FULL) => {
-                    self.move_up(position, hole).then_some(hole - 1)
+                    let up = self.move_up(position, hole);
+                    moved |= up;
+                    up.then_some(hole - 1)
                 }
                 // Not published yet: what comes before must not pass it. Or held, or claimed.
                 _ => None,
             };
         }
-        self.moves.fetch_add(1, AcqRel);
+        if moved {
+            self.moves.fetch_add(1, AcqRel);
+        }
         self.closing_holes.store(0, Release);
         self.skip_holes();
+        if !moved {
+            // What lies in between is about to be published, taken or put back.
+            spin_hint();
+        }
         true
     }
 
