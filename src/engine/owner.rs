@@ -110,15 +110,10 @@ impl Engine {
         if home.0 == 0 {
             return Ok(());
         }
-        let error = match self.resolve(home, Kind::Queue) {
-            Ok(queue) if queue.live(home).is_ok() => {
-                if self.owns_queue(record, queue) {
-                    return Ok(());
-                }
-                self.not_the_owner(queue)
-            }
-            _ => Error::Closed,
-        };
+        if self.owns_queue_named(record, home) {
+            return Ok(());
+        }
+        let error = self.why_not_home(home);
         let _ = self.leave_cold(record, frame, slot);
         Err(record.fault(error))
     }
@@ -177,11 +172,6 @@ impl Engine {
         self.run_destroy_here(record, self.slots.at(callback.index()), callback);
     }
 
-    /// Is `callback` the target, or the target's?
-    pub(crate) fn ends_with(&self, callback: Handle, target: Handle) -> bool {
-        self.is_part_of(callback, target)
-    }
-
     /// The cold data of a callback that is being finalized; None for 0.
     pub(crate) fn cold_of_ending(&self, callback: Handle) -> Option<&super::cold::Cold> {
         if callback.0 == 0 { None } else { self.cold_of(self.slots.at(callback.index())) }
@@ -212,12 +202,12 @@ impl Engine {
         self.slots.at(handle.index())
     }
 
-    /// Why a call of it is refused.
-    pub(crate) fn why_not_live(&self, callback: Handle) -> Error {
-        self.live(callback, Kind::Callback).err().unwrap_or(Error::Stale)
+    /// Is it a callback that lives?
+    pub(crate) fn check_live(&self, callback: Handle) -> Result<(), Error> {
+        self.live(callback, Kind::Callback).map(|_| ())
     }
 
-    /// An event of a callback was posted to another queue than its home.
+    /// A thread has called, or posted to another queue, what belongs to the owner of this one.
     #[cold]
     pub(crate) fn why_not_home(&self, home: Handle) -> Error {
         match self.resolve(home, Kind::Queue) {

@@ -265,7 +265,7 @@ impl Engine {
     }
 
     /// Is who is inside `cell` inside `target`: the same object, or the scope that owns it?
-    pub(super) fn is_part_of(&self, cell: Handle, target: Handle) -> bool {
+    pub(crate) fn is_part_of(&self, cell: Handle, target: Handle) -> bool {
         if cell == target || !target.has_kind(Kind::Scope) {
             return cell == target;
         }

@@ -189,17 +189,23 @@ impl Taken<'_> {
     /// It is not delivered. Host code runs.
     pub(super) fn drop_it(self, why: Error) {
         let Self { engine, record, event, note } = self;
-        /// Gives the reference back also if freeing the payload unwinds.
-        struct Reference<'a>(&'a Engine, &'a Record, Handle);
-        impl Drop for Reference<'_> {
-            fn drop(&mut self) {
-                self.0.release_events(self.1, self.2, 1);
-            }
-        }
-        let reference = Reference(engine, record, event.handle());
+        let reference = EventReference(engine, record, event.handle());
         event.free_payload(why);
         drop(note);
         drop(reference);
+    }
+}
+
+/// The reference that an event owns. Dropped it is given back, also when host code unwinds.
+pub(super) struct EventReference<'a>(
+    pub(super) &'a Engine,
+    pub(super) &'a Record,
+    pub(super) Handle,
+);
+
+impl Drop for EventReference<'_> {
+    fn drop(&mut self) {
+        self.0.release_events(self.1, self.2, 1);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A call on the thread that dispatches a queue, with its result.
 
+use super::body::EventReference;
 use super::ring::Event;
 use super::{Inside, Queue, post};
 use crate::engine::{ENGINE, Engine, Handle, Kind, Note, Patience, Record, invoke};
@@ -96,13 +97,6 @@ impl Request {
         handle: Handle,
         arg: *mut c_void,
     ) -> bool {
-        /// The event is over.
-        struct Reference<'a>(&'a Engine, &'a Record, Handle);
-        impl Drop for Reference<'_> {
-            fn drop(&mut self) {
-                self.0.release_events(self.1, self.2, 1);
-            }
-        }
         /// Ends it also when an unwind leaves the callback: then it has failed. The caller finds the
         /// event's reference gone.
         struct Running<'a>(&'a Request, Result<isize, Error>);
@@ -123,7 +117,7 @@ impl Request {
         }
         engine.run_call(record, request.caller);
         let mut running = Running(request, Err(Error::Callback));
-        let reference = Reference(engine, record, handle);
+        let reference = EventReference(engine, record, handle);
         let called = invoke::call(engine, record, handle, arg);
         running.1 = called.map_err(|fault| record.explain(fault));
         if let Err(Error::Callback | Error::Panic) = running.1 {

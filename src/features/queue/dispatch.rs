@@ -83,17 +83,22 @@ impl Delivery {
         Ok(it)
     }
 
-    /// The innermost one is over.
+    /// The innermost one is over. Host code may run.
     ///
     /// # Safety
     /// `it` is from `begin` on this thread, and used no more.
-    unsafe fn end(it: *mut Self, record: &Record) {
+    unsafe fn end(it: *mut Self, engine: &Engine, record: &Record) {
         // SAFETY: the caller's promise.
-        record.deliveries.set(unsafe { (*it).outer }.cast());
+        let (outer, over, count) = unsafe { ((*it).outer, (*it).over, (*it).count) };
+        record.deliveries.set(outer.cast());
         let other: *mut Self = record.spare_delivery.replace(it.cast()).cast();
         if !other.is_null() {
             // SAFETY: from `begin`, and nobody's.
             unsafe { std::alloc::dealloc(other.cast(), Layout::new::<Self>()) };
+        }
+        // Last, because a destroy function may run, and unwind.
+        if count > 0 {
+            engine.release_events(record, over, count);
         }
     }
 
@@ -119,14 +124,8 @@ struct Dispatch<'a> {
 impl Drop for Dispatch<'_> {
     fn drop(&mut self) {
         let Inside { engine, record, .. } = self.inside;
-        // SAFETY: ours until `end`.
-        let (over, count) = unsafe { ((*self.delivery).over, (*self.delivery).count) };
-        // SAFETY: as above, and the last use.
-        unsafe { Delivery::end(self.delivery, record) };
-        // Last, because a destroy function may run, and unwind.
-        if count > 0 {
-            engine.release_events(record, over, count);
-        }
+        // SAFETY: ours, and the last use.
+        unsafe { Delivery::end(self.delivery, engine, record) };
     }
 }
 
@@ -376,11 +375,7 @@ pub(super) fn abandon_dispatch(engine: &Engine, record: &Record, frame: &Frame) 
         unsafe { Request::abandon(request, engine, record, Handle(delivery.shown.handle)) };
     }
     if is_whole {
-        let (over, count) = (delivery.over, delivery.count);
         // SAFETY: the dispatch was left, and nobody comes back to it.
-        unsafe { Delivery::end(it, record) };
-        if count > 0 {
-            engine.release_events(record, over, count);
-        }
+        unsafe { Delivery::end(it, engine, record) };
     }
 }

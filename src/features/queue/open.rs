@@ -345,7 +345,7 @@ fn run_own_destroys(engine: &Engine, record: &Record, target: Handle) {
         // In the child of a fork nobody dispatches what the parent had left to do.
         let is_ours = queue.owned && engine.owns_queue(record, inside.slot);
         if queue.jobs.count.load(SeqCst) != 0 && (is_ours || queue.is_inherited(engine)) {
-            queue.run_jobs(engine, record, |job| engine.ends_with(job, target));
+            queue.run_jobs(engine, record, |job| engine.is_part_of(job, target));
         }
     });
 }

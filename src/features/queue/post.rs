@@ -33,9 +33,7 @@ pub(super) fn target(engine: &Engine, queue: Handle, handle: Handle) -> Result<H
     if queue.0 != 0 {
         return Ok(queue);
     }
-    if !engine.is_live(handle) {
-        return Err(engine.why_not_live(handle));
-    }
+    engine.check_live(handle)?;
     match engine.home_of(handle) {
         Handle(0) => Err(Error::Invalid("queue is 0, and the callback has no home")),
         home => Ok(home),
