@@ -14,6 +14,7 @@ use super::Engine;
 use super::handle::{Handle, Kind};
 use super::record::Record;
 use super::slab::Entry;
+use super::slot::{Mark, Slot, TYPED};
 use crate::error::Error;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed};
 
@@ -58,22 +59,42 @@ impl Count {
     }
 }
 
+/// Counts an event in if others anchor the callback, and it lives.
+#[inline(always)]
+fn count_one_more(slot: &Slot, place: &EventCount, handle: Handle) -> bool {
+    let count = Count(place.0.load(Relaxed));
+    count.is_anchored(handle)
+        && count.events() < MAX
+        && slot.live(handle).is_ok()
+        // AcqRel: partner: `release_events`.
+        && place.0.compare_exchange(count.0, count.0 + 1, AcqRel, Relaxed).is_ok()
+}
+
 impl Engine {
-    /// One more event owns a reference of the callback.
+    /// One more event owns a reference of the callback, if it has events already and there is nothing
+    /// special about it. False: it has not, or there is.
     #[inline(always)]
+    pub(crate) fn retain_for_plain_event(&self, handle: Handle) -> bool {
+        let Some(slot) = self.slots.get(handle.index_as(Kind::Callback)) else { return false };
+        let Some(place) = self.events.get(handle.index()) else { return false };
+        // Acquire: partner: the mark is published by LIVE.
+        let mark = Mark(slot.mark.load(Acquire));
+        if mark.has(TYPED)
+            || !mark.belongs_to(handle)
+            || (slot.cold.load(Relaxed) != 0 && self.has_queues(handle))
+        {
+            return false;
+        }
+        count_one_more(slot, place, handle)
+    }
+
+    /// One more event owns a reference of the callback.
     pub(crate) fn retain_for_event(&self, record: &Record, handle: Handle) -> Result<(), Error> {
         let slot = self.resolve(handle, Kind::Callback)?;
-        if let Some(place) = self.events.get(handle.index()) {
-            let count = Count(place.0.load(Relaxed));
-            if count.is_anchored(handle) && count.events() < MAX {
-                slot.live(handle)?;
-                // AcqRel: partner: `release_events`.
-                if place.0.compare_exchange(count.0, count.0 + 1, AcqRel, Relaxed).is_ok() {
-                    return Ok(());
-                }
-            }
+        match self.events.get(handle.index()) {
+            Some(place) if count_one_more(slot, place, handle) => Ok(()),
+            _ => self.retain_for_first_event(record, handle),
         }
-        self.retain_for_first_event(record, handle)
     }
 
     #[cold]

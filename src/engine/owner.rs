@@ -217,7 +217,6 @@ impl Engine {
     }
 
     /// What a post must know of the callback; None: nothing special. Fails if it takes no events.
-    #[inline(always)]
     pub(crate) fn postable(&self, callback: Handle) -> Result<Option<Queues>, Error> {
         let slot = self.resolve(callback, Kind::Callback)?;
         // Acquire: partner: the mark is published by LIVE; of another generation the retain will say so.
@@ -232,6 +231,12 @@ impl Engine {
         }
         let (home, destroy_queue) = (self.home_of(callback), self.destroy_queue_of(callback));
         Ok(Some(Queues { home, destroy_queue }))
+    }
+
+    /// Has the callback to do with a queue of its own? Racy, like [`Engine::scope_of`].
+    #[inline(never)]
+    pub(crate) fn has_queues(&self, callback: Handle) -> bool {
+        self.home_of(callback).0 != 0 || self.destroy_queue_of(callback).0 != 0
     }
 
     /// The queue that the callback's destroy runs in, 0 if none. Racy, like [`Engine::scope_of`].

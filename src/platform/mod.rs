@@ -1,5 +1,6 @@
 //! The operating system, one door a file. Nothing here knows what a callback is.
 
+pub(crate) mod cache;
 pub(crate) mod clock;
 pub(crate) mod environment;
 pub(crate) mod fork;

@@ -13,10 +13,32 @@ struct Parts {
     signal: Signal,
     room: Room,
     closed: AtomicU32,
+    barrier: Barrier,
+    plainly: bool,
 }
 
-fn parts() -> Arc<Parts> {
+impl Parts {
+    /// Puts the event in, as a post does.
+    fn push(&self) -> bool {
+        self.ring.push_with(self.plainly, |cell| cell.write(&EVENT)).is_some()
+    }
+
+    fn has_event_before_sleep(&self) -> bool {
+        self.ring.has_event_before_sleep(&self.barrier)
+    }
+}
+
+fn parts(mode: Mode) -> Arc<Parts> {
+    let barrier = Barrier::new();
+    // Miri has no membarrier.
+    let plainly = mode == Mode::Membarrier && !cfg!(miri);
+    match plainly {
+        true => assert!(crate::platform::membarrier::sys::register()),
+        false => barrier.use_exchange(),
+    }
     Arc::new(Parts {
+        barrier,
+        plainly,
         ring: Ring::new(1).unwrap(),
         signal: Signal::new().unwrap(),
         room: Room::new(),
@@ -37,15 +59,15 @@ fn is_raised(signal: &Signal) -> bool {
 
 #[test]
 fn model_an_event_wakes_a_dispatcher_that_was_about_to_sleep() {
-    explore(|_| {
-        let parts = parts();
+    explore(|mode| {
+        let parts = parts(mode);
         let inner = parts.clone();
         let poster = thread::spawn(move || {
-            assert!(inner.ring.push(&EVENT).is_some());
+            assert!(inner.push());
             inner.signal.tell();
         });
         parts.signal.watch();
-        if !parts.ring.has_event() {
+        if !parts.has_event_before_sleep() {
             // A sleep: without the signal it would last for ever.
             while !is_raised(&parts.signal) {
                 thread::yield_now();
@@ -59,58 +81,58 @@ fn model_an_event_wakes_a_dispatcher_that_was_about_to_sleep() {
 
 #[test]
 fn model_an_event_that_meets_the_lowering_leaves_the_descriptor_readable() {
-    explore(|_| {
-        let parts = parts();
+    explore(|mode| {
+        let parts = parts(mode);
         // Somebody has a descriptor, and polls it at any time.
         parts.signal.watch();
-        assert!(parts.ring.push(&EVENT).is_some());
+        assert!(parts.push());
         parts.signal.tell();
         assert!(parts.ring.pop(|_| true).is_some());
         let inner = parts.clone();
         let poster = thread::spawn(move || {
-            assert!(inner.ring.push(&EVENT).is_some());
+            assert!(inner.push());
             inner.signal.tell();
         });
-        parts.signal.lower(|| parts.ring.has_event());
+        parts.signal.lower(|| parts.has_event_before_sleep());
         poster.join().unwrap();
         assert!(is_raised(&parts.signal), "an event waits");
         assert!(parts.ring.pop(|_| true).is_some());
-        parts.signal.lower(|| parts.ring.has_event());
+        parts.signal.lower(|| parts.has_event_before_sleep());
         assert!(!is_raised(&parts.signal), "none waits");
     });
 }
 
 #[test]
 fn model_a_descriptor_that_is_raised_late_is_lowered_by_the_next_look() {
-    explore(|_| {
-        let parts = parts();
+    explore(|mode| {
+        let parts = parts(mode);
         parts.signal.watch();
         let inner = parts.clone();
         let poster = thread::spawn(move || {
-            assert!(inner.ring.push(&EVENT).is_some());
+            assert!(inner.push());
             inner.signal.tell();
         });
         while parts.ring.pop(|_| true).is_none() {
             thread::yield_now();
         }
-        parts.signal.lower(|| parts.ring.has_event());
+        parts.signal.lower(|| parts.has_event_before_sleep());
         poster.join().unwrap();
-        parts.signal.lower(|| parts.ring.has_event());
+        parts.signal.lower(|| parts.has_event_before_sleep());
         assert!(!is_raised(&parts.signal), "none waits");
     });
 }
 
 #[test]
 fn model_two_that_lower_and_a_close_leave_the_descriptor_readable() {
-    explore(|_| {
-        let parts = parts();
+    explore(|mode| {
+        let parts = parts(mode);
         parts.signal.watch();
-        assert!(parts.ring.push(&EVENT).is_some());
+        assert!(parts.push());
         parts.signal.tell();
         assert!(parts.ring.pop(|_| true).is_some());
         let inner = parts.clone();
         let closer = thread::spawn(move || inner.signal.raise_for_good());
-        parts.signal.lower(|| parts.ring.has_event());
+        parts.signal.lower(|| parts.has_event_before_sleep());
         closer.join().unwrap();
         assert!(is_raised(&parts.signal), "for ever");
     });
@@ -119,21 +141,17 @@ fn model_two_that_lower_and_a_close_leave_the_descriptor_readable() {
 #[test]
 fn model_a_poster_that_waits_for_room_is_woken() {
     fn run(mode: Mode) {
-        let parts = parts();
-        assert!(parts.ring.push(&EVENT).is_some());
+        let parts = parts(mode);
+        assert!(parts.push());
         let inner = parts.clone();
         let dispatcher = thread::spawn(move || {
             assert!(inner.ring.pop(|_| true).is_some());
             inner.room.tell();
         });
-        let barrier = Barrier::new();
-        if mode == Mode::Exchange {
-            barrier.use_exchange();
-        }
         loop {
             let waits = parts.room.wait();
-            let _ = barrier.heavy();
-            if parts.ring.push(&EVENT).is_some() {
+            let _ = parts.barrier.heavy();
+            if parts.push() {
                 break;
             }
             // A sleep: without the change it would last for ever.
@@ -148,13 +166,13 @@ fn model_a_poster_that_waits_for_room_is_woken() {
 
 #[test]
 fn model_an_event_that_meets_a_close_is_taken_out_by_one_of_them() {
-    explore(|_| {
-        let parts = parts();
+    explore(|mode| {
+        let parts = parts(mode);
         let inner = parts.clone();
         let take_out =
             |parts: &Parts| u32::from(parts.ring.take_from(0, 1, |_| true, |_| ()).is_some());
         let poster = thread::spawn(move || {
-            assert!(inner.ring.push(&EVENT).is_some());
+            assert!(inner.push());
             if inner.signal.tell() && inner.closed.load(Ordering::SeqCst) == 1 {
                 u32::from(inner.ring.take_from(0, 1, |_| true, |_| ()).is_some())
             } else {
@@ -163,6 +181,7 @@ fn model_an_event_that_meets_a_close_is_taken_out_by_one_of_them() {
         });
         parts.closed.store(1, Ordering::SeqCst);
         parts.signal.raise_for_good();
+        let _ = parts.barrier.heavy();
         let mine = take_out(&parts);
         assert_eq!(mine + poster.join().unwrap(), 1);
         assert!(parts.ring.is_empty());

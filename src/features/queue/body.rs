@@ -77,6 +77,12 @@ impl Queue {
         self.ring.has_event() || self.jobs.count.load(SeqCst) != 0
     }
 
+    /// The same once somebody has said that it will sleep, or that events must be told of: if there is
+    /// nothing, who brings something finds that.
+    pub(super) fn has_work_before_sleep(&self, engine: &Engine) -> bool {
+        self.ring.has_event_before_sleep(&engine.barrier) || self.jobs.count.load(SeqCst) != 0
+    }
+
     /// Takes the oldest event out, with its owner kept from closing.
     pub(super) fn take_oldest<'a>(
         &self,

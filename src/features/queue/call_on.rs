@@ -244,7 +244,7 @@ fn post_request(
     let wait = (queue.policy == super::Policy::Block).then_some(patience);
     let posted = engine
         .retain_for_event(record, handle)
-        .and_then(|()| post::put(engine, record, queue, inside, &event, wait));
+        .and_then(|()| post::put(engine, record, inside, &event, wait));
     if let Err(error) = posted {
         // Not posted: both shares are ours.
         // SAFETY: as above.

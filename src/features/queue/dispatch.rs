@@ -1,7 +1,7 @@
 //! Taking events out, and running what they are for.
 
 use super::call_on::Request;
-use super::ring::{Event, WORDS};
+use super::ring::Event;
 use super::{Inside, Queue, Taken};
 use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Patience, Record, StackPlace, invoke};
 use crate::error::Error;
@@ -10,6 +10,17 @@ use crate::sync::{Relaxed, SeqCst, spin_hint};
 use std::alloc::{Layout, alloc};
 use std::ffi::{c_char, c_void};
 use std::ptr;
+use std::time::{Duration, Instant};
+
+/// So many cells ahead a dispatch asks for what it will read, so that it comes from the poster's processor
+/// meanwhile. (Cells that nobody has written yet are left alone: asking takes them from the poster.)
+const AHEAD: u64 = 12;
+
+/// A dispatcher that keeps up with the poster would take every event as soon as it is there, and the two
+/// would wait for the same cache lines all the time, an event in five times as long. So after a dispatch
+/// that had not to sleep the next one looks away for a moment when so few events wait.
+const FEW: usize = 16;
+const MOMENT: Duration = Duration::from_micros(10);
 
 /// What a callback may ask of the event that it was called for. Laid out as C's `cbr_event`.
 #[repr(C)]
@@ -24,16 +35,16 @@ pub(crate) struct CurrentEvent {
 }
 
 /// One dispatch in progress on this thread. On the heap, where a longjmp out of a callback leaves it.
-#[repr(align(16))]
+#[repr(C, align(16))]
 pub(super) struct Delivery {
-    /// The payload, if it lies in the event: aligned for whatever it is.
-    words: [u64; WORDS],
+    /// What is delivered. Its payload may lie in it, and is then aligned for whatever it is.
+    event: Event,
+    /// Is the event not freed yet?
+    holds: bool,
     outer: *mut Delivery,
     frame: *const Frame,
     /// The frame of the event's owner, if it has one.
     owner: *const Frame,
-    /// What is delivered now, and not freed yet.
-    event: Option<Event>,
     /// What runs now for a caller that waits for it; or null.
     request: *const Request,
     shown: CurrentEvent,
@@ -49,7 +60,7 @@ impl Delivery {
     }
 
     /// The innermost one, of a dispatch that begins.
-    fn begin(record: &Record, frame: &Frame, opened: (u64, u64)) -> Result<*mut Self, Error> {
+    fn begin(record: &Record, inside: &Inside<'_>) -> Result<*mut Self, Error> {
         let mut it: *mut Self = record.spare_delivery.replace(ptr::null_mut()).cast();
         if it.is_null() {
             // SAFETY: the layout is not empty.
@@ -59,21 +70,21 @@ impl Delivery {
             }
         }
         let fresh = Self {
-            words: [0; WORDS],
+            event: Event::NONE,
+            holds: false,
             outer: Self::top(record),
-            frame,
+            frame: inside.frame,
             owner: ptr::null(),
-            event: None,
             request: ptr::null(),
             shown: CurrentEvent {
                 handle: 0,
                 data: ptr::null(),
                 len: 0,
-                queue: 0,
+                queue: inside.handle.0,
                 posted_ns: 0,
                 traceparent: ptr::null(),
             },
-            opened,
+            opened: inside.queue().opened,
             over: Handle(0),
             count: 0,
         };
@@ -81,6 +92,16 @@ impl Delivery {
         unsafe { it.write(fresh) };
         record.deliveries.set(it.cast());
         Ok(it)
+    }
+
+    /// The event is over, unless it was: its payload is freed, and its reference counted. Host code may
+    /// run.
+    #[inline(always)]
+    fn end_event(&mut self) {
+        if std::mem::take(&mut self.holds) {
+            self.count += 1;
+            self.event.free_payload(Error::Closed);
+        }
     }
 
     /// The innermost one is over. Host code may run.
@@ -158,7 +179,7 @@ fn begin(record: &Record, handle: Handle) -> Result<Dispatch<'_>, Error> {
     }
     let here = 0;
     inside.frame.set_stack_place(StackPlace::of(&here));
-    let delivery = Delivery::begin(record, inside.frame, queue.opened)?;
+    let delivery = Delivery::begin(record, &inside)?;
     Ok(Dispatch { inside, delivery })
 }
 
@@ -167,20 +188,25 @@ impl Dispatch<'_> {
     fn run(&self, max: usize, patience: Patience, count: &mut usize) -> Result<(), Error> {
         let Inside { engine, record, .. } = self.inside;
         let queue = self.inside.queue();
-        let mut again = false;
+        let (mut again, mut slept) = (false, false);
+        if patience != Patience::None && record.keeps_up.take() {
+            queue.let_some_gather();
+        }
         loop {
             // What comes while we work is for the next time.
+            let tail = queue.ring.tail();
             let (end, mut jobs, limit) = match max {
-                0 => (queue.ring.tail(), queue.jobs.count.load(SeqCst), usize::MAX),
+                0 => (tail, queue.jobs.count.load(SeqCst), usize::MAX),
                 max => (u64::MAX, u32::MAX, max),
             };
-            while *count < limit && self.step(queue, end, &mut jobs)? {
+            while *count < limit && self.step(queue, tail, end, &mut jobs)? {
                 *count += 1;
                 if queue.is_inherited(engine) {
                     return Ok(());
                 }
             }
             if *count > 0 {
+                record.keeps_up.set(!slept && *count < limit);
                 // SAFETY: ours.
                 unsafe { Delivery::settle(self.delivery, engine, record) };
                 self.lower(queue);
@@ -205,6 +231,7 @@ impl Dispatch<'_> {
                 return Err(if waited { Error::Timeout } else { Error::Empty });
             }
             self.sleep(queue, patience);
+            slept = true;
         }
     }
 
@@ -213,50 +240,62 @@ impl Dispatch<'_> {
     fn lower(&self, queue: &Queue) {
         // In the child of a fork the descriptor is the parent's.
         if !queue.is_inherited(self.inside.engine) && !queue.has_work() {
-            queue.signal.lower(|| queue.has_work());
+            queue.signal.lower(|| queue.has_work_before_sleep(self.inside.engine));
         }
     }
 
     fn sleep(&self, queue: &Queue, patience: Patience) {
         queue.signal.watch();
-        if !queue.has_work() && !queue.is_closing() {
+        if !queue.has_work_before_sleep(self.inside.engine) && !queue.is_closing() {
             wake::sleep(&mut [queue.signal.wake().to_poll()], patience.next_look(false));
         }
         queue.signal.unwatch();
     }
 
-    /// Does one thing. False: there is nothing, before the position `end`, nor one of so many `jobs`.
+    /// Does one thing. False: there is nothing, before the position `end`, nor one of so many `jobs`. `tail`:
+    /// before that there are events.
     #[inline(always)]
-    fn step(&self, queue: &Queue, end: u64, jobs: &mut u32) -> Result<bool, Error> {
+    fn step(&self, queue: &Queue, tail: u64, end: u64, jobs: &mut u32) -> Result<bool, Error> {
         let Inside { engine, record, .. } = self.inside;
         // Relaxed: who put one there has told, and then we look again.
         if queue.jobs.count.load(Relaxed) != 0 && *jobs > 0 && self.run_job(queue) {
             *jobs -= 1;
             return Ok(true);
         }
+        // SAFETY: ours; nested dispatches have others. No reference lives where host code runs.
+        let delivery = || unsafe { &mut *self.delivery };
         loop {
-            if queue.ring.head() >= end {
-                return Ok(false);
+            match queue.ring.oldest() {
+                Some(next) if next.position < end => {
+                    let Delivery { over, count, event, .. } = delivery();
+                    if *count > 0 && next.handle != over.0 {
+                        // Another callback's: gives the references of the last one's back while nothing is
+                        // claimed, because a destroy function may run.
+                        // SAFETY: ours.
+                        unsafe { Delivery::settle(self.delivery, engine, record) };
+                        continue;
+                    }
+                    if next.is_plain() && queue.waiting.is_none() {
+                        if next.position + AHEAD < tail {
+                            queue.ring.expect(next.position + AHEAD);
+                        }
+                        if !queue.ring.claim(next.position, event) {
+                            continue;
+                        }
+                        queue.room.tell();
+                        return Ok(self.deliver(None));
+                    }
+                }
+                Some(_) => return Ok(false),
+                None if queue.ring.head() >= end => return Ok(false),
+                None => {}
             }
-            self.settle_before(queue);
-            let Some(taken) = queue.take_oldest(engine, record)? else {
+            let Some(Taken { event, note, .. }) = queue.take_oldest(engine, record)? else {
                 return Ok(false);
             };
-            if self.deliver(taken) {
+            delivery().event = event;
+            if self.deliver(note.frame) {
                 return Ok(true);
-            }
-        }
-    }
-
-    /// If the next event is another callback's, gives the references of the last one's back: while nothing
-    /// is claimed, because a destroy function may run.
-    #[inline(always)]
-    fn settle_before(&self, queue: &Queue) {
-        // SAFETY: ours.
-        unsafe {
-            let (over, count) = ((*self.delivery).over, (*self.delivery).count);
-            if count > 0 && queue.ring.oldest().is_some_and(|next| next != over.0) {
-                Delivery::settle(self.delivery, self.inside.engine, self.inside.record);
             }
         }
     }
@@ -272,33 +311,31 @@ impl Dispatch<'_> {
         true
     }
 
-    /// Runs the callback of an event. False: nobody waits for it any more.
+    /// Runs the callback of the event that was taken out, whose owner's frame this is. False: nobody waits
+    /// for it any more.
     #[inline(always)]
-    fn deliver(&self, taken: Taken<'_>) -> bool {
-        let Inside { engine, record, handle: queue, .. } = self.inside;
-        let event = taken.event;
-        let handle = event.handle();
+    fn deliver(&self, owner: Option<&Frame>) -> bool {
+        let Inside { engine, record, .. } = self.inside;
         // SAFETY: ours; nested dispatches have others.
         let delivery = unsafe { &mut *self.delivery };
+        let handle = delivery.event.handle();
         let before = (delivery.over, delivery.count);
         if delivery.over != handle {
             (delivery.over, delivery.count) = (handle, 0);
         }
-        delivery.words = event.words;
-        let (data, len) = event.data((&raw const delivery.words).cast());
-        delivery.owner = taken.note.frame.map_or(ptr::null(), ptr::from_ref);
+        let (data, len) = delivery.event.data();
+        delivery.owner = owner.map_or(ptr::null(), ptr::from_ref);
         delivery.shown.handle = handle.0;
         delivery.shown.data = data;
         delivery.shown.len = len;
-        delivery.shown.queue = queue.0;
         delivery.shown.posted_ns = 0;
-        let request = event.as_request();
+        let request = delivery.event.as_request();
         // A request frees itself.
-        delivery.event = Some(event);
+        delivery.holds = true;
         let delivered = Delivered { delivery: self.delivery };
         if before.0 != handle && before.1 > 0 {
-            // Another dispatcher took what `settle_before` had seen. Now that the event has its guard: a
-            // destroy function may run, and unwind.
+            // Another dispatcher took what `step` had seen. Now that the event has its guard: a destroy
+            // function may run, and unwind.
             engine.release_events(record, before.0, before.1);
         }
         let ran = match request {
@@ -311,13 +348,12 @@ impl Dispatch<'_> {
             }
             // SAFETY: the event's share, which the event does not give up any more.
             Some((request, arg)) => unsafe {
-                (*self.delivery).event = None;
+                (*self.delivery).holds = false;
                 (*self.delivery).request = request;
                 Request::run(request, engine, record, handle, arg)
             },
         };
         drop(delivered);
-        drop(taken);
         ran
     }
 }
@@ -332,12 +368,22 @@ impl Drop for Delivered {
     fn drop(&mut self) {
         // SAFETY: its dispatch lives longer.
         let delivery = unsafe { &mut *self.delivery };
-        if let Some(event) = delivery.event.take() {
-            delivery.count += 1;
-            event.free_payload(Error::Closed);
-        }
         // Ended by itself, also by an unwind.
         delivery.request = ptr::null();
+        delivery.end_event();
+    }
+}
+
+impl Queue {
+    /// Few events wait, and more are coming: looks at nothing that posters write for a moment.
+    #[cold]
+    fn let_some_gather(&self) {
+        if self.ring.len() < FEW {
+            let until = Instant::now() + MOMENT;
+            while Instant::now() < until {
+                (0..16).for_each(|_| std::hint::spin_loop());
+            }
+        }
     }
 }
 
@@ -350,8 +396,7 @@ pub(crate) fn current_event(record: &Record) -> *const CurrentEvent {
         return ptr::null();
     }
     if delivery.shown.posted_ns == 0 {
-        let posted = delivery.event.as_ref().map_or_else(clock::ticks, Event::posted);
-        delivery.shown.posted_ns = clock::when(posted, delivery.opened) as i64;
+        delivery.shown.posted_ns = clock::when(delivery.event.posted(), delivery.opened) as i64;
     }
     &raw const delivery.shown
 }
@@ -365,10 +410,7 @@ pub(super) fn abandon_dispatch(engine: &Engine, record: &Record, frame: &Frame) 
     if !is_whole && !ptr::eq(delivery.owner, frame) {
         return;
     }
-    if let Some(event) = delivery.event.take() {
-        delivery.count += 1;
-        event.free_payload(Error::Closed);
-    }
+    delivery.end_event();
     let request = std::mem::replace(&mut delivery.request, ptr::null());
     if !request.is_null() {
         // SAFETY: it was running, in the dispatch that was left.

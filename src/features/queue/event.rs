@@ -1,7 +1,7 @@
 //! What an event is made of, and what becomes of its payload: it is freed exactly once, on every way out.
 
 use super::call_on::Request;
-use super::ring::{Event, WORDS};
+use super::ring::{Cell, Event, Oldest, WORDS};
 use crate::engine::{Handle, invoke};
 use crate::error::Error;
 use crate::platform::clock;
@@ -19,6 +19,7 @@ const COPIED: u64 = 0;
 const APART: u64 = 1;
 /// `words` are a [`Request`] and its argument.
 const REQUEST: u64 = 2;
+const KIND: u64 = 7;
 
 /// Ticks are kept in units of 16, so that they last for years.
 const STAMP_SHIFT: u32 = 9;
@@ -38,28 +39,76 @@ fn meta(len: usize, kind: u64) -> u64 {
     (clock::ticks() >> TICKS_SHIFT) << STAMP_SHIFT | (len as u64) << 3 | kind
 }
 
+impl Payload {
+    /// Does it lie in the event, and is nobody's?
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.len <= INLINE && self.free.is_null() && self.owner.0 == 0
+    }
+
+    /// Shows a plain payload a word at a time, as the cell stores it: other sizes would meet in the
+    /// processor's buffers.
+    #[inline(always)]
+    fn copy(&self, mut put: impl FnMut(usize, u64)) {
+        let (data, whole) = (self.data.cast::<u64>(), self.len / 8);
+        for place in 0..whole.min(WORDS) {
+            // SAFETY: `len` bytes are readable, by the poster's promise.
+            put(place, unsafe { data.add(place).read_unaligned() });
+        }
+        if !self.len.is_multiple_of(8) && whole < WORDS {
+            put(whole, self.rest(whole));
+        }
+    }
+
+    /// The bytes behind `whole` words.
+    #[cold]
+    fn rest(&self, whole: usize) -> u64 {
+        let mut word = 0_u64;
+        // SAFETY: as above, and what is left fits into a word.
+        unsafe {
+            let from = self.data.cast::<u64>().add(whole).cast::<u8>();
+            ptr::copy_nonoverlapping(from, (&raw mut word).cast(), self.len % 8);
+        }
+        word
+    }
+
+    /// Reads where `write` will, so that a pointer to nowhere is met before a cell is claimed.
+    #[inline(always)]
+    pub(crate) fn touch(&self) {
+        if let Some(last) = self.len.checked_sub(1) {
+            let data = self.data.cast::<u8>();
+            // SAFETY: `len` bytes are readable, by the poster's promise.
+            unsafe {
+                data.read_volatile();
+                data.add(last).read_volatile();
+            }
+        }
+    }
+
+    /// Writes an event with this payload, which is plain.
+    #[inline(always)]
+    pub(crate) fn write(&self, handle: Handle, cell: &Cell) {
+        cell.begin(handle.0, meta(self.len, COPIED));
+        self.copy(|place, word| cell.put(place, word));
+    }
+}
+
+impl Oldest {
+    /// Is its payload plain?
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.meta & KIND == COPIED
+    }
+}
+
 impl Event {
     /// An event with this payload, which is copied, or taken over.
-    #[inline(always)]
     pub(crate) fn new(handle: Handle, payload: &Payload) -> Result<Self, Error> {
-        if payload.len > INLINE || !payload.free.is_null() || payload.owner.0 != 0 {
+        if !payload.is_plain() {
             return Self::apart(handle, payload);
         }
         let mut words = [0; WORDS];
-        let (data, whole) = (payload.data.cast::<u64>(), payload.len / 8);
-        for (place, word) in words.iter_mut().take(whole).enumerate() {
-            // A word at a time, as the cell stores it: other sizes would meet in the processor's buffers.
-            // SAFETY: `len` bytes are readable, by the poster's promise.
-            *word = unsafe { data.add(place).read_unaligned() };
-        }
-        if !payload.len.is_multiple_of(8) {
-            // SAFETY: as above, and what is left fits into the word behind the whole ones.
-            unsafe {
-                let from = data.add(whole).cast::<u8>();
-                let to = words.as_mut_ptr().add(whole).cast();
-                ptr::copy_nonoverlapping(from, to, payload.len % 8);
-            }
-        }
+        payload.copy(|place, word| words[place] = word);
         Ok(Self { handle: handle.0, meta: meta(payload.len, COPIED), words })
     }
 
@@ -88,7 +137,7 @@ impl Event {
     }
 
     fn kind(&self) -> u64 {
-        self.meta & 7
+        self.meta & KIND
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -112,12 +161,12 @@ impl Event {
         })
     }
 
-    /// Address and length of the payload; `inline`: where those are that lie in the event itself.
-    pub(crate) fn data(&self, inline: *const u64) -> (*const c_void, usize) {
+    /// Address and length of the payload, which may lie in the event.
+    pub(crate) fn data(&self) -> (*const c_void, usize) {
         match self.kind() {
             COPIED => match (self.meta >> 3 & 63) as usize {
                 0 => (ptr::null(), 0),
-                len => (inline.cast(), len),
+                len => (self.words.as_ptr().cast(), len),
             },
             APART => {
                 let [address, len, ..] = self.words;
@@ -133,16 +182,23 @@ impl Event {
     }
 
     /// Frees the payload; nobody else has the event. Host code may run. `why`: what a request is told.
+    #[inline(always)]
     pub(crate) fn free_payload(&self, why: Error) {
-        match self.kind() {
-            APART => self.free_apart(),
-            REQUEST => {
-                if let Some((request, _)) = self.as_request() {
-                    // SAFETY: the event owns a share of the request, and gives it up here.
-                    unsafe { Request::refuse(request, why) };
-                }
-            }
-            _ => {}
+        if self.kind() != COPIED {
+            // A copy, because host code may run that has another event put here.
+            let event = *self;
+            event.free_kept(why);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_kept(&self, why: Error) {
+        if let Some((request, _)) = self.as_request() {
+            // SAFETY: the event owns a share of the request, and gives it up here.
+            unsafe { Request::refuse(request, why) };
+        } else {
+            self.free_apart();
         }
     }
 

@@ -291,6 +291,9 @@ fn close_inside(inside: &Inside<'_>, how: Closing) -> Result<(), Error> {
         }
     }
     let end = End(engine, record, slot, handle);
+    // ORDER[close] a post that has not published its event yet finds the signal raised for good; partner:
+    // `tell`, after a plain publication. (Refused: what it leaves is freed with the queue.)
+    let _ = engine.barrier.heavy();
     queue.drop_events(engine, record, Error::Closed, |_| true);
     queue.run_jobs(engine, record, |_| true);
     drop(end);
@@ -333,7 +336,7 @@ pub(crate) fn descriptor(record: &Record, handle: Handle) -> Result<c_int, Error
     if queue.is_polled.swap_sc(1) == 0 {
         queue.signal.watch();
     }
-    if queue.has_work() {
+    if queue.has_work_before_sleep(&ENGINE) {
         queue.signal.tell();
     }
     Ok(copy)

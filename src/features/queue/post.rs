@@ -70,7 +70,22 @@ pub(crate) fn post(
         return post_owned(record, (queue, queue_handle), handle, payload, wait);
     }
     let inside = enter(engine, record, queue, queue_handle)?;
-    post_inside(engine, record, &inside, handle, payload, wait)
+    let it = inside.queue();
+    if !payload.is_plain()
+        || it.waiting.is_some()
+        || it.check_open(engine).is_err()
+        || !engine.retain_for_plain_event(handle)
+    {
+        return post_inside(engine, record, &inside, handle, payload, wait);
+    }
+    // The common case: straight from the poster's memory into the cell.
+    payload.touch();
+    let plainly = !record.leaves_by_exchange.get();
+    if it.ring.push_with(plainly, |cell| payload.write(handle, cell)).is_some() {
+        it.tell(engine, record);
+        return Ok(());
+    }
+    put_slowly(engine, record, &inside, &Event::new(handle, payload)?, wait)
 }
 
 /// Enters the queue that `target` has found for `asked`: a home that is gone was closed.
@@ -116,7 +131,9 @@ fn post_owned(
     posted
 }
 
-#[inline(always)]
+/// The poster is inside the queue.
+#[cold]
+#[inline(never)]
 fn post_inside(
     engine: &Engine,
     record: &Record,
@@ -136,7 +153,7 @@ fn post_inside(
     let posted = match engine.retain_for_event(record, handle) {
         Ok(()) => match Event::new(handle, payload) {
             Ok(event) => {
-                put(engine, record, queue, inside, &event, wait).inspect_err(|_| event.give_back())
+                put(engine, record, inside, &event, wait).inspect_err(|_| event.give_back())
             }
             Err(error) => {
                 engine.release_events(record, handle, 1);
@@ -152,22 +169,19 @@ fn post_inside(
 }
 
 /// Puts the event in, which owns a reference; on failure gives that back, and nothing else.
-#[inline(always)]
 pub(super) fn put(
     engine: &Engine,
     record: &Record,
-    queue: &Queue,
     inside: &Inside<'_>,
     event: &Event,
     wait: Option<Patience>,
 ) -> Result<(), Error> {
+    let queue = inside.queue();
     if queue.waiting.is_none() && queue.ring.push(event).is_some() {
-        if queue.signal.tell() {
-            queue.posted_while_closing(engine, record);
-        }
+        queue.tell(engine, record);
         return Ok(());
     }
-    put_slowly(engine, record, queue, inside, event, wait)
+    put_slowly(engine, record, inside, event, wait)
 }
 
 #[cold]
@@ -175,17 +189,17 @@ pub(super) fn put(
 fn put_slowly(
     engine: &Engine,
     record: &Record,
-    queue: &Queue,
     inside: &Inside<'_>,
     event: &Event,
     wait: Option<Patience>,
 ) -> Result<(), Error> {
+    let queue = inside.queue();
     let mut displaced = None;
     let mut put = queue.offer(engine, record, event, &mut displaced);
     if put == Err(Error::Full) {
         let patience = wait.or((queue.policy == Policy::Block).then_some(Patience::Forever));
         put = match patience {
-            Some(patience) => block(engine, record, queue, inside, event, patience, &mut displaced),
+            Some(patience) => block(engine, record, inside, event, patience, &mut displaced),
             None if queue.policy == Policy::DropOldest => {
                 return drop_oldest(engine, record, queue, event);
             }
@@ -206,8 +220,8 @@ fn finish(
 ) -> Result<(), Error> {
     if put.is_err() {
         engine.release_events(record, event.handle(), 1);
-    } else if queue.signal.tell() {
-        queue.posted_while_closing(engine, record);
+    } else {
+        queue.tell(engine, record);
     }
     // Last: freeing is host code, which may unwind.
     if let Some(displaced) = displaced {
@@ -250,12 +264,12 @@ fn drop_oldest(
 fn block<'a>(
     engine: &'a Engine,
     record: &'a Record,
-    queue: &Queue,
     inside: &Inside<'_>,
     event: &Event,
     patience: Patience,
     displaced: &mut Option<Taken<'a>>,
 ) -> Result<(), Error> {
+    let queue = inside.queue();
     if engine.owns_queue(record, inside.slot) {
         return Err(Error::Deadlock);
     }
@@ -335,8 +349,15 @@ impl Queue {
         position.ok_or(Error::Full)
     }
 
-    /// An event was put in, and the signal said that the queue is closing: perhaps after the close has
-    /// taken out what there was.
+    /// An event was put in: tells who waits for one.
+    #[inline(always)]
+    fn tell(&self, engine: &Engine, record: &Record) {
+        if self.signal.tell() {
+            self.posted_while_closing(engine, record);
+        }
+    }
+
+    /// The signal said that the queue is closing: perhaps after the close has taken out what there was.
     #[cold]
     fn posted_while_closing(&self, engine: &Engine, record: &Record) {
         if self.is_closed() {

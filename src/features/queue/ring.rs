@@ -15,8 +15,11 @@
 //! Contents are atomics, relaxed: a reader that meets a change reads nonsense, and then its exchange of
 //! the sequence number fails. `src/tests/model_ring.rs` explores it.
 
-use crate::platform::pages;
-use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, TotalOrder, spin_hint};
+use crate::platform::membarrier::{Barrier, Heavy};
+use crate::platform::{cache, pages};
+use crate::sync::{
+    AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, TotalOrder, light_barrier, spin_hint,
+};
 use std::ptr::NonNull;
 
 /// Payload words of a cell.
@@ -24,15 +27,37 @@ pub(crate) const WORDS: usize = 5;
 
 /// What a cell carries.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Event {
+    /// First, so that they are aligned as what the event lies in.
+    pub(crate) words: [u64; WORDS],
     pub(crate) handle: u64,
     /// When it was posted, and what `words` are.
     pub(crate) meta: u64,
-    pub(crate) words: [u64; WORDS],
+}
+
+impl Event {
+    pub(crate) const NONE: Self = Self { words: [0; WORDS], handle: 0, meta: 0 };
+}
+
+/// The oldest event as it was seen, and nobody's yet.
+#[derive(Clone, Copy)]
+pub(crate) struct Oldest {
+    pub(crate) position: u64,
+    pub(crate) handle: u64,
+    pub(crate) meta: u64,
+}
+
+#[derive(PartialEq, Eq)]
+enum Look {
+    Event,
+    Nothing,
+    /// A producer has taken the place of the next event, which has not come.
+    Place,
 }
 
 #[repr(C, align(64))]
-struct Cell {
+pub(crate) struct Cell {
     /// `position:61 | state:3`.
     sequence: AtomicU64,
     handle: AtomicU64,
@@ -77,19 +102,30 @@ unsafe impl Send for Ring {}
 unsafe impl Sync for Ring {}
 
 impl Cell {
-    #[inline(always)]
-    fn write(&self, event: &Event) {
-        // Relaxed: the sequence number publishes it.
-        self.handle.store(event.handle, Relaxed);
-        self.meta.store(event.meta, Relaxed);
-        for (place, word) in self.words.iter().zip(event.words) {
-            place.store(word, Relaxed);
+    pub(crate) fn write(&self, event: &Event) {
+        self.begin(event.handle, event.meta);
+        for (place, word) in event.words.iter().enumerate() {
+            self.put(place, *word);
         }
+    }
+
+    /// Writes all of an event but its words.
+    #[inline(always)]
+    pub(crate) fn begin(&self, handle: u64, meta: u64) {
+        // Relaxed: the sequence number publishes it.
+        self.handle.store(handle, Relaxed);
+        self.meta.store(meta, Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn put(&self, place: usize, word: u64) {
+        // Relaxed: as above.
+        self.words[place].store(word, Relaxed);
     }
 
     #[inline(always)]
     fn read(&self) -> Event {
-        // Relaxed: as in `write`.
+        // Relaxed: as in `begin`.
         Event {
             handle: self.handle.load(Relaxed),
             meta: self.meta.load(Relaxed),
@@ -154,32 +190,44 @@ impl Ring {
         self.mask + 1
     }
 
-    /// Puts the event in; false if there is no room.
-    ///
-    /// ORDER[signal] the event is published in the total order, before the caller looks for sleepers.
-    #[inline(always)]
+    /// Puts the event in; None if there is no room.
     pub(crate) fn push(&self, event: &Event) -> Option<u64> {
+        self.push_with(false, |cell| cell.write(event))
+    }
+
+    /// The same with what `write` writes, which must neither fail nor wait. `plainly`: the event is
+    /// published by a plain store, and not by exchange; [`Ring::has_event_before_sleep`] says why that may
+    /// be. Not where a heavy barrier is not to be had.
+    ///
+    /// ORDER[signal] the place is taken, and without `plainly` the event published, in the total order,
+    /// before the caller looks for sleepers.
+    #[inline(always)]
+    pub(crate) fn push_with(&self, plainly: bool, write: impl FnOnce(&Cell)) -> Option<u64> {
         let mut position = self.tail.0.load(Relaxed);
         loop {
             if position.wrapping_sub(self.seen.load(Relaxed)) as i64 >= self.capacity as i64 {
-                // Acquire: partner: `move_head`: the cells before it are free.
-                let head = self.head.0.load(Acquire);
-                self.seen.store(head, Relaxed);
-                if position.wrapping_sub(head) as i64 >= self.capacity as i64 {
-                    let now = self.tail.0.load(Relaxed);
-                    // No holes, and no head that has moved on because one was closed meanwhile.
-                    if now == position && !self.close_holes() && self.head.0.load(Acquire) == head {
-                        return None;
-                    }
-                    position = self.tail.0.load(Relaxed);
-                    continue;
+                match self.look_for_room(position) {
+                    true => position = self.tail.0.load(Relaxed),
+                    false => return None,
                 }
+                continue;
             }
+            let cell = self.cell(position);
             // Acquire: partner: whoever freed the cell.
-            if self.sequence_of(position, Acquire) == at(position, FREE) {
-                let next = position + 1;
-                match self.tail.0.compare_exchange_weak(position, next, AcqRel, Relaxed) {
-                    Ok(_) => break,
+            let sequence = cell.sequence.load(Acquire);
+            if sequence == at(position, FREE) || (sequence == 0 && position <= self.mask) {
+                match self.tail.0.cas_sc(position, position + 1) {
+                    Ok(_) => {
+                        write(cell);
+                        if plainly {
+                            // Release: partner: the consumer.
+                            cell.sequence.store(at(position, FULL), Release);
+                            light_barrier();
+                        } else {
+                            cell.sequence.swap_sc(at(position, FULL));
+                        }
+                        return Some(position);
+                    }
                     Err(now) => position = now,
                 }
             } else {
@@ -190,27 +238,36 @@ impl Ring {
                 position = self.tail.0.load(Relaxed);
             }
         }
-        let cell = self.cell(position);
-        cell.write(event);
-        cell.sequence.swap_sc(at(position, FULL));
-        Some(position)
+    }
+
+    /// The head that was seen last leaves no room for `position`: looks at the real one. False: neither
+    /// does that, and there are no holes.
+    #[cold]
+    fn look_for_room(&self, position: u64) -> bool {
+        // Acquire: partner: `move_head`: the cells before it are free.
+        let head = self.head.0.load(Acquire);
+        self.seen.store(head, Relaxed);
+        if (position.wrapping_sub(head) as i64) < self.capacity as i64 {
+            return true;
+        }
+        // No holes, and no head that has moved on because one was closed meanwhile.
+        self.tail.0.load(Relaxed) != position
+            || self.close_holes()
+            || self.head.0.load(Acquire) != head
     }
 
     /// Takes the oldest event out. `before` sees what it may be before it is claimed, and again if it
     /// was another one; if it says no, none is.
-    #[inline(always)]
     pub(crate) fn pop(&self, mut before: impl FnMut(&Event) -> bool) -> Option<Event> {
         loop {
             let position = self.head.0.load(Acquire);
             let sequence = self.sequence_of(position, Acquire);
             if sequence == at(position, FULL) {
-                let cell = self.cell(position);
-                if !before(&cell.read()) {
+                if !before(&self.cell(position).read()) {
                     return None;
                 }
-                if self.exchange(position, sequence, at(position, BUSY)) {
-                    let event = cell.read();
-                    self.free(position);
+                let mut event = Event::NONE;
+                if self.claim(position, &mut event) {
                     return Some(event);
                 }
             } else if !self.skip(position, sequence) {
@@ -219,14 +276,43 @@ impl Ring {
         }
     }
 
-    /// The cell at `position` has been read: it is free in the next round, and the head moves on.
+    /// The oldest event, if it has come. As long as it is the oldest, its place is not another one's; its
+    /// content may be replaced.
     #[inline(always)]
-    fn free(&self, position: u64) {
-        // Release: partner: the producer of the next round.
-        self.cell(position).sequence.store(at(position + self.size(), FREE), Release);
-        self.move_head(position);
+    pub(crate) fn oldest(&self) -> Option<Oldest> {
+        let position = self.head.0.load(Acquire);
+        let cell = self.cell(position);
+        if cell.sequence.load(Acquire) != at(position, FULL) {
+            return None;
+        }
+        // Relaxed: as in `Cell::read`.
+        let (handle, meta) = (cell.handle.load(Relaxed), cell.meta.load(Relaxed));
+        Some(Oldest { position, handle, meta })
     }
 
+    /// The event at `position` is about to be taken out.
+    #[inline(always)]
+    pub(crate) fn expect(&self, position: u64) {
+        cache::prefetch_for_write(self.cell(position));
+    }
+
+    /// Takes the event out that was seen at `position`; false: it was another thread's.
+    #[inline(always)]
+    pub(crate) fn claim(&self, position: u64, event: &mut Event) -> bool {
+        let cell = self.cell(position);
+        let (full, busy) = (at(position, FULL), at(position, BUSY));
+        // AcqRel: as in `exchange`.
+        if cell.sequence.compare_exchange(full, busy, AcqRel, Relaxed).is_err() {
+            return false;
+        }
+        *event = cell.read();
+        // Release: partner: the producer of the next round.
+        cell.sequence.store(at(position + self.size(), FREE), Release);
+        self.move_head(position);
+        true
+    }
+
+    /// The cell at `position` is free in the next round: the head moves on.
     #[inline(always)]
     fn move_head(&self, position: u64) {
         // ORDER[room] in the total order, after the cell is free; partners: the loads of the head, and who
@@ -262,24 +348,43 @@ impl Ring {
         sequence <= at(position, FREE)
     }
 
-    /// The callback of the oldest event, if it has come. Racy.
-    #[inline(always)]
-    pub(crate) fn oldest(&self) -> Option<u64> {
-        let position = self.head.0.load(Acquire);
-        let is_full = self.sequence_of(position, Acquire) == at(position, FULL);
-        is_full.then(|| self.cell(position).handle.load(Relaxed))
-    }
-
-    /// Is there something for `pop`? In the total order, after the caller has said that it will sleep.
-    pub(crate) fn has_event(&self) -> bool {
-        // ORDER[signal] partner: the exchange in `push`.
+    /// What there is for `pop`. In the total order.
+    fn look(&self) -> Look {
         loop {
             let position = self.head.0.load_sc();
             if !Self::is_to_come(position, self.sequence_of(position, SeqCst)) {
-                return true;
+                return Look::Event;
             }
+            let tail = self.tail.0.load_sc();
             if self.head.0.load_sc() == position {
-                return false;
+                return if tail == position { Look::Nothing } else { Look::Place };
+            }
+        }
+    }
+
+    /// Is there something for `pop`? In the total order.
+    pub(crate) fn has_event(&self) -> bool {
+        self.look() == Look::Event
+    }
+
+    /// The same once the caller has said, in the total order, that it will sleep, or that events must be
+    /// told of: if it finds none, whoever brings the next one finds that.
+    ///
+    /// ORDER[signal] *Nothing*: the place is taken after this look, and then the producer looks for
+    /// sleepers. *A place*: its producer may have looked for them before its event was to be seen, as it
+    /// publishes by a plain store. The barrier lies between what the caller has said and the second
+    /// look, and somewhere in the producer's course: before the event is published, and so before the
+    /// producer looks; or behind, and the event is there to be seen.
+    pub(crate) fn has_event_before_sleep(&self, barrier: &Barrier) -> bool {
+        match self.look() {
+            Look::Event => true,
+            Look::Nothing => false,
+            Look::Place => {
+                if barrier.heavy() == Heavy::Refused {
+                    // Then nothing but time can tell: no store is under way for so long.
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                self.has_event()
             }
         }
     }
@@ -318,7 +423,8 @@ impl Ring {
         position = position.max(self.head.0.load_sc());
         while position < end {
             let cell = self.cell(position);
-            // ORDER[close] after what makes new events refused; partner: the exchange in `push`.
+            // ORDER[close] after what makes new events refused; partner: the exchange in `push`, or, if it is
+            // a plain store, the barrier in `close`.
             let sequence = self.sequence_of(position, SeqCst);
             if sequence == at(position, HELD) {
                 // Another thread's for a moment, which may put it back, or in another place.
@@ -480,7 +586,7 @@ mod tests {
     use super::*;
 
     fn event(handle: u64) -> Event {
-        Event { handle, meta: 0, words: [0; WORDS] }
+        Event { handle, ..Event::NONE }
     }
 
     /// A consumer stops between claiming a cell and leaving it, while others take the ring around.
@@ -498,7 +604,8 @@ mod tests {
         assert!(!ring.has_event());
         assert!(ring.head() <= ring.tail());
         // The slow one leaves.
-        ring.free(0);
+        ring.cell(0).sequence.store(at(ring.size(), FREE), Release);
+        ring.move_head(0);
         assert_eq!(ring.push(&event(3)), Some(2));
         assert!(ring.has_event());
         assert_eq!(ring.pop(|_| true).map(|event| event.handle), Some(3));

@@ -33,22 +33,26 @@ pub(crate) fn select(
         insides.push(inside);
     }
     let first = record.next_turn() as usize;
-    let ready = |insides: &[Inside<'_>]| {
+    let ready = |insides: &[Inside<'_>], before_sleep: bool| {
         let mut order = (0..insides.len()).map(|place| (first + place) % insides.len());
         order.find(|index| {
             let queue = insides[*index].queue();
-            queue.is_closing() || queue.has_work()
+            queue.is_closing()
+                || match before_sleep {
+                    true => queue.has_work_before_sleep(&ENGINE),
+                    false => queue.has_work(),
+                }
         })
     };
     loop {
-        if let Some(index) = ready(&insides) {
+        if let Some(index) = ready(&insides, false) {
             return Ok(index);
         }
         if patience.is_over() {
             return Err(if patience == Patience::None { Error::Empty } else { Error::Timeout });
         }
         insides.iter().for_each(|inside| inside.queue().signal.watch());
-        if ready(&insides).is_none() {
+        if ready(&insides, true).is_none() {
             wake::sleep(&mut polled, patience.next_look(false));
         }
         for inside in &insides {
@@ -56,7 +60,7 @@ pub(crate) fn select(
             queue.signal.unwatch();
             // Left by a dispatch that found nothing of what it was raised for.
             if !queue.has_work() {
-                queue.signal.lower(|| queue.has_work());
+                queue.signal.lower(|| queue.has_work_before_sleep(&ENGINE));
             }
         }
     }
