@@ -174,6 +174,12 @@
 #define CBR_CLOSE_DISCARD 1
 
 /**
+ * In the flags of cbr_thunk_open: after cbr_thunk_close the address never serves another thunk. For
+ * interfaces that never let go of a function, such as atexit.
+ */
+#define CBR_THUNK_PERMANENT 1
+
+/**
  * cbr_status is the result of most functions: `CBR_OK` or a negative error.
  */
 typedef int32_t cbr_status;
@@ -425,6 +431,12 @@ typedef struct cbr_event {
    */
   const char *traceparent;
 } cbr_event;
+
+/**
+ * cbr_thunk is a plain function pointer that carries its callback, for C interfaces that take a function
+ * and no `void *`. 0 is none.
+ */
+typedef uint64_t cbr_thunk;
 
 /**
  * Done.
@@ -1118,6 +1130,52 @@ cbr_status cbr_queue_len(cbr_queue queue,
  * Returns: NULL outside of callbacks, and in one that was called otherwise.
  */
 const struct cbr_event *cbr_current_event(void);
+
+/**
+ * cbr_thunk_open makes a function of the signature, without the leading `user_data`: cast `*out_fn` to
+ * what `signature` says and call it, or give it to who will. It calls the callback, with its user_data
+ * before the arguments, as cbr_call does: the callback and its user_data live until the call returns,
+ * and an exception, pthread_exit or a cancellation passes through. When the callback cannot run (it is
+ * gone; it failed with cbr_fail; it belongs to another thread; 4096 calls are nested), and after
+ * cbr_thunk_close, the function returns the callback's fallback, whatever thread calls it, as long as the
+ * process lives; cbr_last_error then says why. Calls that no callback got are counted, and the first,
+ * second, fourth and so on of each thunk are logged with the callback's name.
+ * `flags`: 0 or CBR_THUNK_PERMANENT.
+ * Ownership: the thunk adds a reference of its own, until cbr_thunk_close or cbr_thunk_retarget, and
+ * copies the fallback. The thunk is the caller's to close, whatever becomes of the callback or its scope.
+ * Threads: any; so for the function, which is not async-signal-safe: in a signal handler it must not run
+ * (have the handler write to a pipe, or set a flag, and call it from there).
+ * Returns: CBR_OK; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_SIGNATURE if the callback was registered with
+ * another signature; CBR_ERR_INVALID if `signature` is none, a flag is unknown, or `out_fn` or
+ * `out_thunk` is NULL; CBR_ERR_LIMIT at 2^30 references, 2^28 thunks or 2^18 signatures; CBR_ERR_NOMEM;
+ * CBR_ERR_SYSTEM if the library's code cannot be mapped again for more thunks.
+ */
+cbr_status cbr_thunk_open(cbr_handle handle,
+                          cbr_signature signature,
+                          uint32_t flags,
+                          cbr_any_fn *out_fn,
+                          cbr_thunk *out_thunk);
+
+/**
+ * cbr_thunk_retarget has the thunk carry another callback of the same signature, and return that one's
+ * fallback. A call that meets it runs the old callback or the new one.
+ * Ownership: the thunk adds a reference of the new callback and releases that of the old one.
+ * Threads: any, also inside a call of the thunk, which goes on with the old callback.
+ * Returns: CBR_OK; CBR_ERR_STALE if the thunk or the callback is gone; CBR_ERR_KIND;
+ * CBR_ERR_SIGNATURE; CBR_ERR_LIMIT at 2^30 references.
+ */
+cbr_status cbr_thunk_retarget(cbr_thunk thunk,
+                              cbr_handle handle);
+
+/**
+ * cbr_thunk_close has the function return its fallback from now on. Its address serves another thunk
+ * only of the same signature, and only after 4,096 more thunks of that signature have been closed; with
+ * CBR_THUNK_PERMANENT never. So long, calling it is harmless.
+ * Ownership: the thunk's reference of its callback is released.
+ * Threads: any, also inside a call of the thunk; calls in flight finish.
+ * Returns: CBR_OK; CBR_ERR_STALE if it is closed already; CBR_ERR_KIND.
+ */
+cbr_status cbr_thunk_close(cbr_thunk thunk);
 
 /**
  * cbr_set_check sets how much is checked from now on, also for callbacks that were registered before

@@ -6,7 +6,7 @@
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicU64, Ordering,
+    AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering,
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     fence,
 };

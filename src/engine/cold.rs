@@ -4,7 +4,7 @@
 use super::handle::Handle;
 use super::invoke::ErrorFn;
 use super::members::Membership;
-use super::name::Name;
+use super::name::{Name, Text};
 use super::record::Record;
 use super::slab::Entry;
 use super::slot::Slot;
@@ -65,6 +65,11 @@ impl Cold {
     /// The name; the callback must be protected or in the caller's hands alone.
     pub(crate) fn name(&self) -> &str {
         self.name.get()
+    }
+
+    /// The same, to share; None if there is none.
+    pub(crate) fn name_text(&self) -> Option<Text> {
+        self.name.text()
     }
 
     pub(crate) fn home(&self) -> Handle {

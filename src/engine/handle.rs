@@ -7,6 +7,7 @@ pub(crate) enum Kind {
     Callback = 1,
     Scope = 2,
     Queue = 3,
+    Thunk = 4,
     /// The token of a `cbr_hold`, inside a pin.
     Hold = 5,
     /// In a cell only: a thread that closes the scope of this number is ending what it owns.

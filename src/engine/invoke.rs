@@ -24,6 +24,12 @@ pub(crate) fn function_to_pointer(function: AnyFn) -> *mut () {
     function as *mut ()
 }
 
+/// The function at an address that is one.
+pub(crate) fn function_at(code: *const ()) -> AnyFn {
+    // SAFETY: pointers to code and to data are alike; calling it is for who knows what it is.
+    unsafe { std::mem::transmute::<*const (), AnyFn>(code) }
+}
+
 pub(crate) fn destroy_to_pointer(destroy: Option<DestroyFn>) -> *mut () {
     destroy.map_or(std::ptr::null_mut(), |function| function as *mut ())
 }
@@ -77,6 +83,23 @@ pub(crate) fn call_not_entered(
     }
 }
 
+/// Says in the log how long a call took, if that was long, also when an unwind ends it. Dropped before the
+/// callback is left.
+struct Timed<'a>(&'a Engine, Handle, Option<u64>);
+
+impl Drop for Timed<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        let Self(engine, handle, began) = *self;
+        if let Some(took) = began.and_then(|began| engine.check.took_long(began)) {
+            logging::warn(|| {
+                let (name, thread) = (engine.name_for_log(handle), thread_id());
+                format!("the callback {name} took {took} ms on thread {thread}")
+            });
+        }
+    }
+}
+
 /// Calls, and says so in the log if it takes long.
 fn call_timed(
     engine: &Engine,
@@ -84,21 +107,8 @@ fn call_timed(
     arg: *mut c_void,
     began: u64,
 ) -> Result<isize, Fault> {
-    /// Says so also when an unwind ends the call. Dropped before the callback is left.
-    struct Timed<'a>(&'a Engine, Handle, u64);
-    impl Drop for Timed<'_> {
-        fn drop(&mut self) {
-            let Self(engine, handle, began) = *self;
-            if let Some(took) = engine.check.took_long(began) {
-                logging::warn(|| {
-                    let (name, thread) = (engine.name_for_log(handle), thread_id());
-                    format!("the callback {name} took {took} ms on thread {thread}")
-                });
-            }
-        }
-    }
     let leaving = Leaving { engine, stay };
-    let timed = Timed(engine, stay.frame.handle(), began);
+    let timed = Timed(engine, stay.frame.handle(), Some(began));
     let result = call_function(stay, arg);
     drop(timed);
     std::mem::forget(leaving);
@@ -114,6 +124,29 @@ pub(crate) fn call_entered(
 ) -> Result<isize, Fault> {
     let leaving = Leaving { engine, stay };
     let result = call_function(stay, arg);
+    std::mem::forget(leaving);
+    engine.leave(stay).map(|()| result)
+}
+
+/// Calls a callback of any signature: `call` gets its function and user_data.
+#[inline(always)]
+pub(crate) fn call_typed<R>(
+    engine: &Engine,
+    record: &Record,
+    handle: Handle,
+    call: impl FnOnce(*mut (), *mut ()) -> R,
+) -> Result<R, Fault> {
+    let stay = engine.enter::<true>(record, handle)?;
+    let leaving = Leaving { engine, stay };
+    // Relaxed: published with LIVE, which enter has loaded.
+    let function = stay.slot.function.load(Relaxed);
+    let user_data = stay.slot.user_data.load(Relaxed);
+    let result = if engine.check.is_thorough() {
+        let _timed = Timed(engine, handle, engine.check.begin());
+        call(function, user_data)
+    } else {
+        call(function, user_data)
+    };
     std::mem::forget(leaving);
     engine.leave(stay).map(|()| result)
 }

@@ -51,7 +51,7 @@ pub(crate) use memo::{Question, Versions};
 #[cfg(not(loom))]
 pub(crate) use message::MESSAGE_MAX;
 #[cfg(not(loom))]
-pub(crate) use name::NAME_MAX;
+pub(crate) use name::{NAME_MAX, Text};
 #[cfg(not(loom))]
 pub(crate) use owner::QueueHooks;
 #[cfg(not(loom))]
@@ -68,7 +68,7 @@ pub(crate) use wait::{Note, Patience};
 
 use crate::error::Error;
 use crate::platform::membarrier::Barrier;
-use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+use crate::sync::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed, Release};
 use check::Check;
 use closed_queues::ClosedQueues;
 use gate::ForkGate;
@@ -121,7 +121,13 @@ pub(crate) struct Engine {
     closed_queues: ClosedQueues,
     /// How often this process is the child of a fork.
     pub(crate) forks: AtomicU32,
+    /// Says of a number whether it is an open thunk's: a [`ThunkIsOpen`], handed down when the first
+    /// one is opened.
+    thunk_is_open: AtomicPtr<()>,
 }
+
+/// See [`Engine::tell_of_thunks`].
+pub(crate) type ThunkIsOpen = fn(Handle) -> bool;
 
 impl Engine {
     #[cfg(not(loom))]
@@ -144,6 +150,7 @@ impl Engine {
             deferred: AtomicU32::new(0),
             closed_queues: ClosedQueues::new(),
             forks: AtomicU32::new(0),
+            thunk_is_open: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
     #[cfg(loom)]
@@ -166,6 +173,7 @@ impl Engine {
             deferred: AtomicU32::new(0),
             closed_queues: ClosedQueues::new(),
             forks: AtomicU32::new(0),
+            thunk_is_open: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
 
@@ -179,7 +187,20 @@ impl Engine {
         self.first_generation.store(first, Relaxed);
     }
 
-    fn first_generation(&self) -> u32 {
+    /// What numbers of thunks, which lie above, are good for.
+    pub(crate) fn tell_of_thunks(&self, is_open: ThunkIsOpen) {
+        // Release: partner: the load in `thunk_is_open`.
+        self.thunk_is_open.store(is_open as *mut (), Release);
+    }
+
+    fn thunk_is_open(&self, handle: Handle) -> bool {
+        let function = self.thunk_is_open.load(Acquire);
+        // SAFETY: null, or stored by `tell_of_thunks`; Option<fn> has null for None.
+        let is_open = unsafe { std::mem::transmute::<*mut (), Option<ThunkIsOpen>>(function) };
+        is_open.is_some_and(|is_open| is_open(handle))
+    }
+
+    pub(crate) fn first_generation(&self) -> u32 {
         // Relaxed: set before the first record is handed out.
         self.first_generation.load(Relaxed)
     }
@@ -216,9 +237,12 @@ impl Engine {
 
     /// Another kind's handle, or nobody's?
     #[cold]
-    fn misnamed(&self, handle: Handle, kind: Kind) -> Error {
+    pub(crate) fn misnamed(&self, handle: Handle, kind: Kind) -> Error {
         let is_there = |slot: &Slot| slot.live(handle).is_ok() || slot.is_ending(handle);
-        let is_there = self.slots.get(handle.index()).is_some_and(is_there);
+        let is_there = match handle.has_kind(Kind::Thunk) {
+            true => self.thunk_is_open(handle),
+            false => self.slots.get(handle.index()).is_some_and(is_there),
+        };
         if is_there && !handle.has_kind(kind) { Error::Kind } else { Error::Stale }
     }
 

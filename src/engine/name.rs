@@ -1,16 +1,80 @@
 //! A name that an object has for reports and logs.
 
 use crate::error::Error;
-use crate::sync::{Acquire, AtomicPtr, Relaxed, Release};
-use std::ptr;
+use crate::sync::{AcqRel, Acquire, AtomicPtr, Relaxed, Release};
+use std::alloc::Layout;
+use std::ptr::{self, NonNull};
+// Not loom's: it counts owners of memory that only one thread at a time writes.
+use std::sync::atomic::AtomicU32;
 
 /// Longest name in bytes.
 pub(crate) const NAME_MAX: usize = 255;
 
+/// A text that several may share: `count:32 | length:8 | so many bytes of UTF-8`, from the allocator.
+#[derive(Clone, Copy)]
+pub(crate) struct Text(NonNull<u8>);
+
+const COUNT: usize = size_of::<AtomicU32>();
+
+impl Text {
+    /// A copy, for one owner. None: there is no text, or no memory.
+    fn new(name: &str, len: u8) -> Option<Self> {
+        // SAFETY: the layout has at least five bytes.
+        let text = NonNull::new(unsafe { std::alloc::alloc(layout(name.len())) })?;
+        // SAFETY: `text` has room for count, length and bytes, and is not shared yet.
+        unsafe {
+            text.cast::<AtomicU32>().write(AtomicU32::new(1));
+            *text.add(COUNT).as_ptr() = len;
+            ptr::copy_nonoverlapping(name.as_ptr(), text.add(COUNT + 1).as_ptr(), name.len());
+        }
+        Some(Self(text))
+    }
+
+    fn count(&self) -> &AtomicU32 {
+        // SAFETY: `new` wrote it, and the caller's ownership keeps it.
+        unsafe { self.0.cast::<AtomicU32>().as_ref() }
+    }
+
+    /// One more owner.
+    pub(crate) fn share(self) -> Self {
+        // Relaxed: the one that there is keeps it.
+        self.count().fetch_add(1, Relaxed);
+        self
+    }
+
+    /// One owner less; the last one frees it.
+    pub(crate) fn release(self) {
+        // AcqRel: partner: the other owners' releases; what they have read is read.
+        if self.count().fetch_sub(1, AcqRel) == 1 {
+            // SAFETY: allocated in `new` with this layout; nobody owns it any more.
+            unsafe { std::alloc::dealloc(self.0.as_ptr(), layout(self.as_str().len())) };
+        }
+    }
+
+    /// The words, as long as the caller's ownership lasts.
+    pub(crate) fn as_str<'a>(self) -> &'a str {
+        // SAFETY: `new` wrote length and UTF-8 of that length.
+        unsafe {
+            let len = *self.0.add(COUNT).as_ptr();
+            let bytes = std::slice::from_raw_parts(self.0.add(COUNT + 1).as_ptr(), len.into());
+            std::str::from_utf8_unchecked(bytes)
+        }
+    }
+
+    /// As a pointer that [`Text::from_raw`] takes; null is none.
+    pub(crate) fn into_raw(text: Option<Self>) -> *mut u8 {
+        text.map_or(ptr::null_mut(), |text| text.0.as_ptr())
+    }
+
+    pub(crate) fn from_raw(text: *mut u8) -> Option<Self> {
+        NonNull::new(text).map(Self)
+    }
+}
+
 /// At most one name. The place is type-stable: it may be read while it changes hands, but only what
 /// keeps the object alive keeps the text.
 pub(crate) struct Name {
-    /// A length byte and so many bytes of UTF-8, from the allocator; or null.
+    /// A [`Text`] or null.
     text: AtomicPtr<u8>,
 }
 
@@ -28,47 +92,32 @@ impl Name {
         if len == 0 {
             return Ok(());
         }
-        // SAFETY: the layout has at least one byte.
-        let text = unsafe { std::alloc::alloc(layout(name.len())) };
-        if text.is_null() {
-            return Err(Error::NoMemory);
-        }
-        // SAFETY: `text` has room for the length and the bytes, and is not shared yet.
-        unsafe {
-            *text = len;
-            ptr::copy_nonoverlapping(name.as_ptr(), text.add(1), name.len());
-        }
-        self.text.store(text, Release);
+        let text = Text::new(name, len).ok_or(Error::NoMemory)?;
+        self.text.store(Text::into_raw(Some(text)), Release);
         Ok(())
+    }
+
+    /// The text, if there is one; as for `get`.
+    pub(crate) fn text(&self) -> Option<Text> {
+        // Acquire: partner: the store in `set`, for readers that got here by a scan.
+        Text::from_raw(self.text.load(Acquire))
     }
 
     /// The name, "" if there is none; the object must be protected or in the caller's hands alone.
     pub(crate) fn get(&self) -> &str {
-        // Acquire: partner: the store in `set`, for readers that got here by a scan.
-        let text = self.text.load(Acquire);
-        if text.is_null() {
-            return "";
-        }
-        // SAFETY: `set` wrote length and UTF-8 of that length; freed in `clear` only, when the object
-        // has ended.
-        unsafe {
-            let bytes = std::slice::from_raw_parts(text.add(1), usize::from(*text));
-            std::str::from_utf8_unchecked(bytes)
-        }
+        self.text().map_or("", Text::as_str)
     }
 
     /// Forgets the name: the object has ended, or never began.
     pub(crate) fn clear(&self) {
         // Relaxed: the caller has the object alone.
-        let text = self.text.load(Relaxed);
-        if !text.is_null() {
+        if let Some(text) = Text::from_raw(self.text.load(Relaxed)) {
             self.text.store(ptr::null_mut(), Relaxed);
-            // SAFETY: allocated in `set` with this layout; the caller is the only user.
-            unsafe { std::alloc::dealloc(text, layout(usize::from(*text))) };
+            text.release();
         }
     }
 }
 
-fn layout(len: usize) -> std::alloc::Layout {
-    std::alloc::Layout::array::<u8>(len + 1).expect("at most 256 bytes")
+fn layout(len: usize) -> Layout {
+    Layout::from_size_align(COUNT + 1 + len, align_of::<AtomicU32>()).expect("at most 260 bytes")
 }

@@ -172,6 +172,35 @@ impl Engine {
         revoked
     }
 
+    /// Shows a callback that lives, kept from ending meanwhile, to `look`, which runs no host code.
+    /// Neither its home nor its scope's thread hooks have a say.
+    pub(crate) fn look_at<T>(
+        &self,
+        record: &Record,
+        callback: Handle,
+        look: impl FnOnce(&Slot) -> T,
+    ) -> Result<T, Error> {
+        let slot = self.resolve(callback, Kind::Callback)?;
+        let frame = match record.next_frame() {
+            Some(frame) => {
+                record.push(frame);
+                frame
+            }
+            None => record.push_cold(Tag::HOLD)?,
+        };
+        // ORDER[inflight] the cell, the mark, then the word, as in `enter`; partners as there. (The owner
+        // alone looks at the top of the stack.)
+        frame.cell.swap_sc(callback.0);
+        let mark = Mark(slot.mark.load_sc());
+        let known = mark.belongs_to(callback) && (mark.who() == MANY || mark.who() == record.id());
+        let is_live = (known || self.sign_mark(record, slot, callback, mark))
+            && Word(slot.word.load_sc()).is(callback, Phase::Live);
+        let seen = is_live.then(|| look(slot));
+        // No callback has run, so none has failed.
+        let _ = self.leave(Stay { record, frame, slot });
+        seen.ok_or(Error::Stale)
+    }
+
     /// Notes that an event of `scope` is on its way, so that the scope cannot end meanwhile.
     #[inline(always)]
     pub(crate) fn enter_owner<'a>(

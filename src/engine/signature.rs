@@ -27,6 +27,8 @@ const TYPES: [(&str, u64); 17] = [
 const VOID: u64 = 1;
 const INTPTR: u64 = TYPES[16].1;
 const PTR: u64 = 13;
+const F32: u64 = 11;
+const F64: u64 = 12;
 const MAX_ARGUMENTS: usize = 14;
 
 /// The signature of a callback, without the leading user_data.
@@ -46,15 +48,40 @@ impl Signature {
         Self(number)
     }
 
-    fn arguments(self) -> impl Iterator<Item = u64> {
+    pub(crate) fn arguments(self) -> impl Iterator<Item = u64> {
         (0..(self.0 >> 60) as usize).map(move |position| match position {
             14.. => 0,
             _ => self.0 >> (52 - 4 * position) & 15,
         })
     }
 
-    fn result(self) -> u64 {
+    pub(crate) fn result(self) -> u64 {
         self.0 >> 56 & 15
+    }
+
+    /// Is it a type that floating registers hold?
+    pub(crate) fn is_float(number: u64) -> bool {
+        matches!(number, F32 | F64)
+    }
+
+    pub(crate) fn returns_float(self) -> bool {
+        Self::is_float(self.result())
+    }
+
+    /// The bits of a C `cbr_value` as a function of this signature returns them: extended as its type
+    /// asks for.
+    pub(crate) fn returned(self, value: u64) -> u64 {
+        match self.result() {
+            VOID => 0,
+            2 => u64::from(value != 0),
+            3 => value as i8 as u64,
+            4 => value as u8 as u64,
+            5 => value as i16 as u64,
+            6 => value as u16 as u64,
+            7 => value as i32 as u64,
+            8 | F32 => value as u32 as u64,
+            _ => value,
+        }
     }
 
     /// Is it a signature at all: known types, no void argument, nothing behind the last one?
@@ -133,6 +160,25 @@ mod tests {
         }
         assert_eq!(Signature::parse("i32(ptr,ptr)").unwrap().0, 0x27dd_0000_0000_0000);
         assert_eq!(Signature::parse(" intptr ( ptr ) ").unwrap(), Signature::DEFAULT);
+    }
+
+    #[test]
+    fn a_value_is_extended_as_its_type_asks_for() {
+        for (text, value, returned) in [
+            ("bool()", 0x100, 1),
+            ("i8()", 0x1ff, u64::MAX),
+            ("u8()", 0x1ff, 0xff),
+            ("i16()", 0x18000, -0x8000i64 as u64),
+            ("u16()", u64::MAX, 0xffff),
+            ("i32()", 0xffff_fffe, -2i64 as u64),
+            ("u32()", u64::MAX, 0xffff_ffff),
+            ("f32()", u64::MAX, 0xffff_ffff),
+            ("void()", 7, 0),
+            ("f64()", u64::MAX, u64::MAX),
+            ("ptr()", 7, 7),
+        ] {
+            assert_eq!(Signature::parse(text).unwrap().returned(value), returned, "{text}");
+        }
     }
 
     #[test]

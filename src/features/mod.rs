@@ -4,3 +4,5 @@
 pub(crate) mod directory;
 pub(crate) mod hook;
 pub(crate) mod queue;
+#[cfg(not(any(loom, miri)))]
+pub(crate) mod thunk;

@@ -24,12 +24,18 @@ mod key;
 
 mod queue;
 
+#[cfg(not(miri))]
+mod thunk;
+
 mod check;
 
 pub use self::{
     call::*, callback::*, check::*, hook::*, key::*, name::*, queue::*, scope::*, signature::*,
     status::*,
 };
+
+#[cfg(not(miri))]
+pub use self::thunk::*;
 
 use crate::engine::{self, Handle, Patience, Record};
 use crate::error::{Error, Fault};

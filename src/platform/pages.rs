@@ -37,14 +37,14 @@ pub(crate) unsafe fn alloc_zeroed<T>(count: usize) -> Option<std::ptr::NonNull<T
 /// LeakSanitizer, if the host runs under it, looks for pointers in mappings that it is told of: what these
 /// pages point to is no leak.
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri))))]
-mod leak_sanitizer {
+pub(super) mod leak_sanitizer {
     use std::ffi::c_void;
 
     type Tell = unsafe extern "C" fn(*const c_void, usize);
 
     macro_rules! tell {
         ($name:ident, $symbol:literal) => {
-            pub(super) fn $name(address: *const c_void, bytes: usize) {
+            pub(in crate::platform) fn $name(address: *const c_void, bytes: usize) {
                 let function: *const ();
                 // Weak, said in every object that asks: null where the process has no such function. (dlsym
                 // would change the thread's dlerror.)
@@ -72,9 +72,9 @@ mod leak_sanitizer {
 }
 
 #[cfg(not(any(all(target_arch = "x86_64", target_os = "linux"), loom, miri)))]
-mod leak_sanitizer {
-    pub(super) fn register(_address: *const std::ffi::c_void, _bytes: usize) {}
-    pub(super) fn unregister(_address: *const std::ffi::c_void, _bytes: usize) {}
+pub(super) mod leak_sanitizer {
+    pub(in crate::platform) fn register(_address: *const std::ffi::c_void, _bytes: usize) {}
+    pub(in crate::platform) fn unregister(_address: *const std::ffi::c_void, _bytes: usize) {}
 }
 
 /// 1 once a mapping was refused.
