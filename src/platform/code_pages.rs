@@ -118,9 +118,8 @@ fn sealed_copy(bytes: &[u8]) -> Result<File, Error> {
     // SAFETY: reads `bytes`.
     let written = unsafe { libc::write(file.0, bytes.as_ptr().cast(), bytes.len()) };
     // SAFETY: takes numbers.
-    if written != bytes.len() as isize
-        || unsafe { libc::fcntl(file.0, libc::F_ADD_SEALS, seals) } < 0
-    {
+    let sealed = unsafe { libc::fcntl(file.0, libc::F_ADD_SEALS, seals) };
+    if written != bytes.len() as isize || sealed < 0 {
         return Err(refused("write of a copy of the code"));
     }
     Ok(file)
