@@ -24,11 +24,11 @@ const TYPES: [(&str, u64); 17] = [
     ("size", if size_of::<usize>() == 8 { 10 } else { 8 }),
     ("intptr", if size_of::<isize>() == 8 { 9 } else { 7 }),
 ];
-const VOID: u64 = 1;
+pub(crate) const VOID: u64 = 1;
 const INTPTR: u64 = TYPES[16].1;
-const PTR: u64 = 13;
-const F32: u64 = 11;
-const F64: u64 = 12;
+pub(crate) const PTR: u64 = 13;
+pub(crate) const F32: u64 = 11;
+pub(crate) const F64: u64 = 12;
 const MAX_ARGUMENTS: usize = 14;
 
 /// The signature of a callback, without the leading user_data.
@@ -57,15 +57,6 @@ impl Signature {
 
     pub(crate) fn result(self) -> u64 {
         self.0 >> 56 & 15
-    }
-
-    /// Is it a type that floating registers hold?
-    pub(crate) fn is_float(number: u64) -> bool {
-        matches!(number, F32 | F64)
-    }
-
-    pub(crate) fn returns_float(self) -> bool {
-        Self::is_float(self.result())
     }
 
     /// The bits of a C `cbr_value` as a function of this signature returns them: extended as its type

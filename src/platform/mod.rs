@@ -2,7 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod clock;
-#[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri))))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri, feature = "libffi"))))]
 pub(crate) mod code_pages;
 pub(crate) mod environment;
 pub(crate) mod fork;

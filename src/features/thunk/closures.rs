@@ -5,7 +5,7 @@ use super::call::call;
 use super::pool::Pool;
 use super::table::{Stub, Table};
 use crate::engine::invoke::{self, AnyFn};
-use crate::engine::signature::Signature;
+use crate::engine::signature::{F32, F64, PTR, Signature, VOID};
 use crate::error::Error;
 use crate::platform::pages;
 use crate::sync::Relaxed;
@@ -71,8 +71,8 @@ impl Code {
         }
         let result = type_of(signature.result());
         it.result = match signature.result() {
-            1 => Result::Nothing,
-            11 => Result::F32,
+            VOID => Result::Nothing,
+            F32 => Result::F32,
             _ => Result::Register,
         };
         let (count, types) = (it.arguments as u32, it.types.as_mut_ptr());
@@ -87,12 +87,10 @@ impl Code {
     }
 }
 
-const PTR: u64 = 13;
-
 /// libffi's type of a number in a signature.
 fn type_of(number: u64) -> *mut ffi_type {
     match number {
-        1 => &raw mut libffi_sys::ffi_type_void,
+        VOID => &raw mut libffi_sys::ffi_type_void,
         2 | 4 => &raw mut libffi_sys::ffi_type_uint8,
         3 => &raw mut libffi_sys::ffi_type_sint8,
         5 => &raw mut libffi_sys::ffi_type_sint16,
@@ -101,8 +99,8 @@ fn type_of(number: u64) -> *mut ffi_type {
         8 => &raw mut libffi_sys::ffi_type_uint32,
         9 => &raw mut libffi_sys::ffi_type_sint64,
         10 => &raw mut libffi_sys::ffi_type_uint64,
-        11 => &raw mut libffi_sys::ffi_type_float,
-        12 => &raw mut libffi_sys::ffi_type_double,
+        F32 => &raw mut libffi_sys::ffi_type_float,
+        F64 => &raw mut libffi_sys::ffi_type_double,
         _ => &raw mut libffi_sys::ffi_type_pointer,
     }
 }
@@ -155,8 +153,9 @@ pub(super) fn more() -> std::result::Result<NonNull<Table>, Error> {
 
 /// Makes the stub one of this signature. It is the caller's alone.
 pub(super) fn prepare(stub: &'static Stub, pool: &'static Pool) -> std::result::Result<(), Error> {
-    type Run =
-        unsafe extern "C-unwind" fn(*mut ffi_cif, *mut c_void, *mut *mut c_void, *mut c_void);
+    type Arguments = *mut *mut c_void;
+    type Run = unsafe extern "C-unwind" fn(*mut ffi_cif, *mut c_void, Arguments, *mut c_void);
+    type Taken = unsafe extern "C" fn(*mut ffi_cif, *mut c_void, Arguments, *mut c_void);
     let mut code = ptr::null_mut();
     // SAFETY: an allocation of libffi's own; the description and the stub live for good. The function
     // is called as the type says, but that unwinds pass.
@@ -166,7 +165,7 @@ pub(super) fn prepare(stub: &'static Stub, pool: &'static Pool) -> std::result::
         if closure.is_null() {
             return Err(Error::NoMemory);
         }
-        let run = std::mem::transmute::<Run, _>(run as Run);
+        let run = std::mem::transmute::<Run, Option<Taken>>(run);
         let outer = &raw mut (*pool.code.0.as_ptr()).outer;
         let stub = ptr::from_ref(stub).cast_mut().cast();
         if ffi_prep_closure_loc(closure, outer, run, stub, code) != ffi_status_FFI_OK {

@@ -14,7 +14,7 @@ use super::call::call;
 use super::pool::Pool;
 use super::table::{Stub, TABLE, Table};
 use crate::engine::invoke::{self, AnyFn};
-use crate::engine::signature::Signature;
+use crate::engine::signature::{F32, F64, Signature};
 use crate::error::Error;
 use crate::platform::code_pages;
 use crate::sync::Relaxed;
@@ -355,11 +355,10 @@ pub(super) struct Code {
 
 impl Code {
     pub(super) fn new(signature: Signature) -> Result<Self, Error> {
-        let floats =
-            signature.arguments().filter(|argument| Signature::is_float(*argument)).count();
+        let floats = signature.arguments().filter(|argument| is_float(*argument)).count();
         let integers = signature.arguments().count() - floats;
         let on_stack = integers.saturating_sub(6) + floats.saturating_sub(8);
-        let entry = match (integers > 5 || floats > 8, floats, signature.returns_float()) {
+        let entry = match (integers > 5 || floats > 8, floats, is_float(signature.result())) {
             (true, _, _) => callbridge_thunk_general,
             (_, 0, false) => callbridge_thunk_integers,
             (_, 0, true) => callbridge_thunk_integers_f64,
@@ -368,6 +367,11 @@ impl Code {
         };
         Ok(Self { entry, integers, on_stack })
     }
+}
+
+/// Is it a type that floating registers hold?
+fn is_float(number: u64) -> bool {
+    matches!(number, F32 | F64)
 }
 
 /// How far above its code a stub's data lies.
