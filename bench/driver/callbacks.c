@@ -16,3 +16,15 @@ void bench_destroy_shared(void *user_data)
 {
     __atomic_fetch_add((uint64_t *)user_data, 1, __ATOMIC_RELAXED);
 }
+
+int bench_carried(void *user_data, int number, void *pointer)
+{
+    (void)pointer;
+    return *(int *)user_data + number;
+}
+
+int bench_plain(int number, void *pointer)
+{
+    (void)pointer;
+    return 1000 + number;
+}

@@ -1,5 +1,5 @@
 /* The benchmark's command line; scripts/bench calls it.
- *   bench calls|lives|reaper|keys SUBJECTS MS ROUNDS
+ *   bench calls|lives|reaper|keys|thunks SUBJECTS MS ROUNDS
  *   bench million|closing SUBJECT MS ROUNDS COUNT
  *   bench count SUBJECT call|turns|1k|pair|all|retain N
  *   bench syscalls SUBJECT
@@ -53,6 +53,8 @@ static void run(const char *command, int argc, char **argv)
         workload_million(&plan);
     else if (strcmp(command, "keys") == 0)
         workload_keys(&plan);
+    else if (strcmp(command, "thunks") == 0)
+        workload_thunks(&plan);
     else if (strcmp(command, "closing") == 0)
         workload_closing(&plan);
     else
@@ -80,7 +82,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc < 3)
-        bench_die("usage: bench calls|lives|reaper|keys|million|closing|count|syscalls|list ...");
+        bench_die("usage: bench calls|lives|reaper|keys|thunks|million|closing|count|syscalls|list ...");
     parse_subjects(argv[2]);
     measure_start(enter_all);
     run(command, argc, argv);

@@ -8,7 +8,7 @@
 #include "measure.h"
 #include "workloads.h"
 
-static double resident_bytes(void)
+double resident_bytes(void)
 {
     /* smaps_rollup is exact; statm lags by up to 63 pages a thread. */
     FILE *file = fopen("/proc/self/smaps_rollup", "r");

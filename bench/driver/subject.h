@@ -41,6 +41,10 @@ intptr_t bench_callback(void *user_data, void *arg); /* user_data + arg */
 void bench_destroy(void *user_data);                 /* counts in *(uint64_t *)user_data */
 void bench_destroy_shared(void *user_data);          /* the same, from any thread */
 
+/* The same for what a function pointer carries: *(int *)user_data + number, and 1000 + number. */
+int bench_carried(void *user_data, int number, void *pointer);
+int bench_plain(int number, void *pointer);
+
 void bench_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2), cold));
 
 /* All subjects, in the order in which they are measured; ends with NULL. */

@@ -25,6 +25,7 @@ void workload_reaper(const struct plan *plan);  /* w3r */
 void workload_million(const struct plan *plan); /* w1m, w4: one subject a process */
 void workload_keys(const struct plan *plan);    /* w2d, w2h */
 void workload_closing(const struct plan *plan); /* w6.COUNT: one subject a process */
+void workload_thunks(const struct plan *plan);  /* t1, t2, t3, t4 */
 void workload_count(const struct plan *plan, const char *operation);
 void workload_syscalls(const struct plan *plan);
 
@@ -61,6 +62,9 @@ struct reaped reap(const struct subject *subject, size_t batches, double ms, voi
 /* Each thread alone, then both: one_ns, two_ns, scale. */
 void both_threads(const char *workload, const struct subject *subject, void (*work)(void *, size_t),
                   void *const contexts[2], const struct plan *plan);
+
+/* Resident memory of the process. */
+double resident_bytes(void);
 
 void emit(const char *workload, const struct subject *subject, const char *metric, double value);
 

@@ -47,6 +47,8 @@ def repetition(bench, plan, progress):
     yield from run(bench, "calls", ",".join(callers), *slices, env=normal)
     progress("keys")
     yield from run(bench, "keys", ",".join([KEY] + KEYED_PEERS), *slices, env=normal)
+    progress("thunks")
+    yield from run(bench, "thunks", "callbridge", *slices, env=normal)
     progress("lives")
     yield from run(bench, "lives", ",".join(PLAIN + ["callbridge", WAIT, SCOPE] + PEERS), *slices, env=normal)
     progress("reaper")
@@ -123,6 +125,24 @@ def show_subjects(results):
     print("B each: resident memory of a live callback. Peers are described in bench/README.md.")
 
 
+THUNK_COLUMNS = [  # heading, workload, metric, decimals
+    ("call", "t1", "ns", 2),
+    ("2 threads", "t2", "scale", 2),
+    ("open+close", "t3", "ns", 1),
+    ("B each", "t4", "bytes", 1),
+]
+
+
+def show_thunks(results):
+    print(f"{'Function pointers with data':<26}" + "".join(f"{heading:>12}" for heading, *_ in THUNK_COLUMNS))
+    for subject in ["direct pointer", "cbr_call", targets.THUNK, targets.CLOSURE]:
+        values = [(results.median(workload, subject, metric), digits) for _, workload, metric, digits in THUNK_COLUMNS]
+        cells = [f"{value:>12.{digits}f}" if value is not None else f"{'':>12}" for value, digits in values]
+        print(f"  {subject:<24}" + "".join(cells).rstrip())
+    print("int(int, void *) that calls int(void *, int, void *). B each: resident memory beyond the callback, of")
+    print("100,000 that were all called.")
+
+
 KEY_COLUMNS = [  # heading, workload, metric, decimals
     ("a key each", "w2d", "scale", 2),
     ("500 each", "w2h", "scale", 2),
@@ -184,6 +204,8 @@ def main(bench, options):
         show_subjects(results)
         print()
         show_owners(results)
+        print()
+        show_thunks(results)
         print()
     queues.show(results)
     if not only_queues:

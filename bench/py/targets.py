@@ -4,6 +4,7 @@ import statistics
 
 VALIDATING = ["sharded-slab", "C++ weak_ptr", "mutex+uthash", "DashMap+Arc"]
 OURS, LIBRARY_CALL = "callbridge", "plt-out"
+THUNK, CLOSURE = "thunk", "libffi closure"
 HOOK, KEY, SCOPE, KEYED_RIVAL = "cbr_hook_call", "cbr_key_call", "cbr_scope", "rwlock+uthash"
 
 
@@ -90,6 +91,14 @@ def evaluate(results, syscalls):
              [ns / 10 for ns in results.each("w6.100000", SCOPE, "called_ns")], "ms", lambda ms: ms < 100),
         _row("closing one of 1,000,000, each", "<= 2 x of 10,000",
              _linear(results, SCOPE, "called_ns"), "x", lambda x: x <= 2, _scattered(results)),
+        _row("a call through a thunk", "<= 0.4 x libffi closure",
+             results.ratios("t1", THUNK, CLOSURE), "x", lambda x: x <= 0.4),
+        _row("a thunk from two threads, total", ">= 1.9 x one thread",
+             results.each("t2", THUNK, "scale"), "x", lambda x: x >= 1.9),
+        _row("open + close of a thunk", "<= 60 ns",
+             results.each("t3", THUNK, "ns"), "ns", lambda ns: ns <= 60),
+        _row("memory of a thunk, 100,000 open", "<= 64 bytes",
+             results.each("t4", THUNK, "bytes"), "B", lambda b: b <= 64),
     ]
 
 

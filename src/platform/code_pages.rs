@@ -4,6 +4,7 @@
 
 use super::pages::leak_sanitizer;
 use crate::error::Error;
+use crate::sync::{AcqRel, Acquire, AtomicPtr};
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr::NonNull;
 
@@ -64,7 +65,7 @@ unsafe fn fill(place: *mut c_void, layout: Layout) -> Result<NonNull<u8>, Error>
 /// # Safety
 /// `place` is a mapping of at least the code's length that nobody uses.
 unsafe fn map_code(place: *mut c_void, layout: Layout) -> Result<(), Error> {
-    if let Some(source) = Source::find(layout.code.addr().get()) {
+    if let Some(source) = Source::of(layout.code.addr().get()) {
         for name in [source.name(), c"/proc/self/exe"] {
             // SAFETY: a string.
             let file = File(unsafe { libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) });
@@ -172,6 +173,27 @@ struct Source {
 const LINE: usize = libc::PATH_MAX as usize + 128;
 
 impl Source {
+    /// That of the library's code. Looked for once, because every copy makes the list longer.
+    fn of(code: usize) -> Option<&'static Self> {
+        static FOUND: AtomicPtr<Source> = AtomicPtr::new(std::ptr::null_mut());
+        // Acquire: partner: the exchange below.
+        // SAFETY: null, or what is put there below, never freed.
+        if let Some(found) = unsafe { FOUND.load(Acquire).as_ref() } {
+            return Some(found);
+        }
+        let found = Self::find(code)?;
+        // SAFETY: the layout is not empty.
+        let memory = unsafe { std::alloc::alloc(std::alloc::Layout::new::<Self>()) };
+        let memory = NonNull::new(memory.cast::<Self>())?.as_ptr();
+        // SAFETY: fresh memory of this layout.
+        unsafe { memory.write(found) };
+        let none = std::ptr::null_mut();
+        // AcqRel: partner: the load above. If another thread was first, it has found the same.
+        let _ = FOUND.compare_exchange(none, memory, AcqRel, Acquire);
+        // SAFETY: one of the two, neither is freed.
+        unsafe { FOUND.load(Acquire).as_ref() }
+    }
+
     /// What /proc/self/maps says of the address, without allocating.
     fn find(address: usize) -> Option<Self> {
         // SAFETY: a string.
