@@ -152,6 +152,7 @@ static void *forker_main(void *arg) {
     CHECK(child >= 0);
     if (child == 0) {
       struct adder it;
+      alarm(5);
       adder_begin(&it, 1000);
       CHECK_EQ(it.fn(7, NULL), 1007);
       CHECK_OK(cbr_thunk_close(it.thunk));
@@ -164,10 +165,18 @@ static void *forker_main(void *arg) {
   return NULL;
 }
 
+static void *churn_until_stopped(void *arg) {
+  long few = 10;
+  while (load_int(&((struct race *)arg)->stop) == 0) churn_main(&few);
+  return NULL;
+}
+
 TEST(a_fork_among_threads_that_open_and_close_leaves_the_child_whole) {
-  long rounds = scaled(20000), forks = scaled(100);
+  long forks = scaled(500);
   if (HARNESS_SANITIZED) SKIP("a lock of the sanitizer may be held by another thread at the fork");
-  pthread_t churn = start(churn_main, &rounds), forker = start(forker_main, &forks);
-  join(churn);
+  struct race race = {0};
+  pthread_t churn = start(churn_until_stopped, &race), forker = start(forker_main, &forks);
   join(forker);
+  store_int(&race.stop, 1);
+  join(churn);
 }

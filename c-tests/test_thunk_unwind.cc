@@ -227,6 +227,7 @@ namespace {
 /* The processor traps after every instruction; the handler walks the stack each time. */
 struct steps {
   uintptr_t begin, end; /* of the caller's code */
+  void *outermost;      /* the last frame, which a walk that goes astray does not come to */
   long count, lost;
   uintptr_t first_lost;
 } steps;
@@ -238,7 +239,8 @@ void on_step(int, siginfo_t *, void *context) {
   void *places[64];
   int count = backtrace(places, 64);
   steps.count++;
-  for (int i = 0; i < count; i++) {
+  bool complete = places[count - 1] == steps.outermost;
+  for (int i = 0; complete && i < count; i++) {
     auto place = reinterpret_cast<uintptr_t>(places[i]);
     if (place >= steps.begin && place < steps.end) return;
   }
@@ -274,6 +276,8 @@ void check_steps(int (*caller)(Fn), cbr_any_fn fn, int expected) {
   steps = {};
   steps.begin = reinterpret_cast<uintptr_t>(caller);
   steps.end = steps.begin + 256;
+  void *places[64];
+  steps.outermost = places[backtrace(places, 64) - 1];
   CHECK_EQ(caller(reinterpret_cast<Fn>(fn)), expected);
   CHECK(steps.count > 20);
   if (steps.lost != 0) {
