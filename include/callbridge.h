@@ -17,9 +17,10 @@
  *     CBR_ERR_STALE; never undefined behaviour, never another object.
  *  3. Any thread may call any function unless its comment says otherwise. No lock of the library is
  *     held while host code runs, so host code may call any function from inside a callback or a
- *     destroy function. No function is async-signal-safe.
+ *     destroy function. No function and no thunk is async-signal-safe.
  *  4. Holding a handle is not owning it: a handle is a weak reference until cbr_retain succeeds. Hooks,
- *     names, keys and accepted events each add a reference of their own, and drop it when they let go.
+ *     names, keys, thunks and accepted events each add a reference of their own, and drop it when they
+ *     let go.
  *  5. Parameters: the object first, then inputs, then out_*. fn, user_data and destroy travel
  *     together, and user_data comes first in every callback. Strings are NUL-terminated UTF-8 and
  *     copied. Times are nanoseconds; -1 waits for ever, 0 does not wait.
@@ -295,7 +296,7 @@ typedef struct cbr_callback_options {
    */
   cbr_error_fn on_error;
   /**
-   * What cbr_call_ptr returns when the callback cannot run.
+   * What cbr_call_ptr and thunks return when the callback cannot run; a thunk as its type asks for.
    */
   union cbr_value fallback;
 } cbr_callback_options;
@@ -737,7 +738,7 @@ cbr_status cbr_leave(struct cbr_pin *pin);
 
 /**
  * cbr_fail marks the innermost call or pin of this thread as failed: cbr_call, or cbr_leave, will
- * return `status`. For the wrapper that a language puts around its functions: it catches what must
+ * return `status`, and a thunk its fallback. For the wrapper that a language puts around its functions: it catches what must
  * not pass (a panic, an exception) and says so here. The callback's on_error is told at once. Said
  * twice, the last one counts. In a destroy function it is logged, and that is all.
  * `status`: CBR_ERR_CALLBACK or CBR_ERR_PANIC. `message`: why, for cbr_last_error, copied, cut at
@@ -745,7 +746,8 @@ cbr_status cbr_leave(struct cbr_pin *pin);
  * Threads: the one that runs the callback.
  * Returns: CBR_OK; CBR_ERR_INVALID for another status or outside of any callback.
  */
-cbr_status cbr_fail(cbr_status status, const char *message);
+cbr_status cbr_fail(cbr_status status,
+                    const char *message);
 
 /**
  * cbr_current gives the callback that this thread is inside, the innermost one: of a call or a pin,
@@ -804,8 +806,8 @@ cbr_status cbr_scope_open(const char *name, cbr_scope *out_scope);
 
 /**
  * cbr_scope_close ends a scope and everything it owns. In this order: registrations, names and keys
- * are refused (CBR_ERR_CLOSED); its callbacks are revoked; its names and keys go, with their
- * references; calls in flight are awaited and destroy functions run, on the threads that leave last
+ * are refused (CBR_ERR_CLOSED); its callbacks are revoked, and thunks of them return their
+ * fallback; its names and keys go, with their references; calls in flight are awaited and destroy functions run, on the threads that leave last
  * and here; at last that of the thread hooks. CBR_OK means that no code of the scope can run any more,
  * so that its shared object may be unloaded.
  * `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait. `out_running`: how many of its
@@ -1147,7 +1149,7 @@ const struct cbr_event *cbr_current_event(void);
  * (have the handler write to a pipe, or set a flag, and call it from there).
  * Returns: CBR_OK; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_SIGNATURE if the callback was registered with
  * another signature; CBR_ERR_INVALID if `signature` is none, a flag is unknown, or `out_fn` or
- * `out_thunk` is NULL; CBR_ERR_LIMIT at 2^30 references, 2^28 thunks or 2^18 signatures; CBR_ERR_NOMEM;
+ * `out_thunk` is NULL; CBR_ERR_LIMIT at 2^30 references, 2^28 thunks or 2^15 signatures; CBR_ERR_NOMEM;
  * CBR_ERR_SYSTEM if the library's code cannot be mapped again for more thunks.
  */
 cbr_status cbr_thunk_open(cbr_handle handle,
@@ -1158,7 +1160,8 @@ cbr_status cbr_thunk_open(cbr_handle handle,
 
 /**
  * cbr_thunk_retarget has the thunk carry another callback of the same signature, and return that one's
- * fallback. A call that meets it runs the old callback or the new one.
+ * fallback. A call that meets it runs the old callback or the new one; if that one cannot, it returns
+ * either's fallback.
  * Ownership: the thunk adds a reference of the new callback and releases that of the old one.
  * Threads: any, also inside a call of the thunk, which goes on with the old callback.
  * Returns: CBR_OK; CBR_ERR_STALE if the thunk or the callback is gone; CBR_ERR_KIND;

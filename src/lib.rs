@@ -7,7 +7,7 @@
 //! ```text
 //! ffi/        the C surface, one file a header section      callback.rs   the Rust surface
 //! registry    where the features meet
-//! features/   hooks, names, keys, queues                    none knows another
+//! features/   hooks, names, keys, queues, thunks            none knows another
 //! engine/     handles, slots, in-flight protection, finalization, waiting, scopes
 //! platform/   the operating system       sync.rs  atomics       error.rs  what can go wrong
 //! ```

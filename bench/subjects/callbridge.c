@@ -1,5 +1,6 @@
 /* callbridge as a host uses it, and its other ways to call and to end a callback. */
 #include <callbridge.h>
+#include <stdlib.h>
 
 #include "subject.h"
 
@@ -32,6 +33,39 @@ static inline int ptr_call(uint64_t handle, void *arg, intptr_t *out)
 static inline int remove_wait(uint64_t handle)
 {
     return cbr_unregister_wait(handle, -1);
+}
+
+/* A callback with a thunk, which alone owns it. */
+struct carried {
+    intptr_t (*fn)(void *arg);
+    cbr_thunk thunk;
+};
+
+static inline int thunk_call(uint64_t handle, void *arg, intptr_t *out)
+{
+    *out = ((struct carried *)(uintptr_t)handle)->fn(arg);
+    return 0;
+}
+
+static inline int thunk_add(bench_fn fn, void *user_data, bench_destroy_fn destroy, uint64_t *out)
+{
+    struct carried *it = malloc(sizeof *it);
+    cbr_handle handle;
+    cbr_any_fn code;
+    if (it == NULL || cbr_register(fn, user_data, destroy, &handle) != CBR_OK ||
+        cbr_thunk_open(handle, CBR_SIG_DEFAULT, 0, &code, &it->thunk) != CBR_OK)
+        return -1;
+    it->fn = (intptr_t(*)(void *))code;
+    *out = (uint64_t)(uintptr_t)it;
+    return cbr_release(handle);
+}
+
+static inline int thunk_remove(uint64_t handle)
+{
+    struct carried *it = (struct carried *)(uintptr_t)handle;
+    cbr_status status = cbr_thunk_close(it->thunk);
+    free(it);
+    return status;
 }
 
 #define SUBJECT callbridge
@@ -69,4 +103,11 @@ static inline int remove_wait(uint64_t handle)
 #define S_CALL cbr_call
 #define S_ADD cbr_register
 #define S_REMOVE remove_wait
+#include "loops.h"
+
+#define SUBJECT callbridge_thunk
+#define SUBJECT_TEXT "cbr_thunk"
+#define S_CALL thunk_call
+#define S_ADD thunk_add
+#define S_REMOVE thunk_remove
 #include "loops.h"

@@ -6,7 +6,7 @@
 #define EACH_SUBJECT(X)                                                                            \
     X(raw) X(pltout)                                                                               \
     X(callbridge) X(callbridge_enter) X(callbridge_hold) X(callbridge_ptr) X(callbridge_wait)      \
-    X(scope) X(hook) X(key)                                                                        \
+    X(callbridge_thunk) X(scope) X(hook) X(key)                                                    \
     X(liburcu) X(arc) X(weakptr) X(sharded) X(uthash) X(dashmap) X(gclosure)                       \
     X(rwlock) X(dashmap_keys)
 

@@ -204,7 +204,7 @@ pub unsafe extern "C-unwind" fn cbr_leave(pin: *mut cbr_pin) -> cbr_status {
 }
 
 /// cbr_fail marks the innermost call or pin of this thread as failed: cbr_call, or cbr_leave, will
-/// return `status`. For the wrapper that a language puts around its functions: it catches what must
+/// return `status`, and a thunk its fallback. For the wrapper that a language puts around its functions: it catches what must
 /// not pass (a panic, an exception) and says so here. The callback's on_error is told at once. Said
 /// twice, the last one counts. In a destroy function it is logged, and that is all.
 /// `status`: CBR_ERR_CALLBACK or CBR_ERR_PANIC. `message`: why, for cbr_last_error, copied, cut at

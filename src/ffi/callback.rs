@@ -89,7 +89,7 @@ pub struct cbr_callback_options {
     pub flags: u32,
     /// Told of every failure that the callback reports with cbr_fail. May be NULL.
     pub on_error: cbr_error_fn,
-    /// What cbr_call_ptr returns when the callback cannot run.
+    /// What cbr_call_ptr and thunks return when the callback cannot run; a thunk as its type asks for.
     pub fallback: cbr_value,
 }
 

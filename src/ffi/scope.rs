@@ -59,8 +59,8 @@ pub unsafe extern "C-unwind" fn cbr_scope_open(
 }
 
 /// cbr_scope_close ends a scope and everything it owns. In this order: registrations, names and keys
-/// are refused (CBR_ERR_CLOSED); its callbacks are revoked; its names and keys go, with their
-/// references; calls in flight are awaited and destroy functions run, on the threads that leave last
+/// are refused (CBR_ERR_CLOSED); its callbacks are revoked, and thunks of them return their
+/// fallback; its names and keys go, with their references; calls in flight are awaited and destroy functions run, on the threads that leave last
 /// and here; at last that of the thread hooks. CBR_OK means that no code of the scope can run any more,
 /// so that its shared object may be unloaded.
 /// `timeout_ns`: nanoseconds; -1 waits for ever, 0 does not wait. `out_running`: how many of its

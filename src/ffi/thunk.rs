@@ -74,7 +74,8 @@ pub unsafe extern "C-unwind" fn cbr_thunk_open(
 }
 
 /// cbr_thunk_retarget has the thunk carry another callback of the same signature, and return that one's
-/// fallback. A call that meets it runs the old callback or the new one.
+/// fallback. A call that meets it runs the old callback or the new one; if that one cannot, it returns
+/// either's fallback.
 /// Ownership: the thunk adds a reference of the new callback and releases that of the old one.
 /// Threads: any, also inside a call of the thunk, which goes on with the old callback.
 /// Returns: CBR_OK; CBR_ERR_STALE if the thunk or the callback is gone; CBR_ERR_KIND;

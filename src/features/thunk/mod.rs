@@ -86,7 +86,6 @@ pub(crate) fn open(
     match Pool::of(record, signature).and_then(|pool| pool.open(record, permanent, &target)) {
         Ok((place, old)) => {
             release_name(old);
-            ENGINE.tell_of_thunks(is_open);
             Ok((code::address(place.stub()), place.thunk()))
         }
         Err(error) => {

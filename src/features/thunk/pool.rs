@@ -2,9 +2,9 @@
 //! so many others have been closed after them that who still has the address has most likely let go of
 //! it. Then they serve again, and the same signature only.
 
-use super::Target;
 use super::code::{self, Code};
 use super::table::{Directory, POOLS, Place, SUPPLY};
+use super::{Target, is_open};
 use crate::engine::signature::Signature;
 use crate::engine::{ENGINE, Handle, Record, Section, Text};
 use crate::error::Error;
@@ -85,6 +85,8 @@ impl Pool {
             return Err(Error::Limit("2^15 signatures of thunks"));
         }
         let code = Code::new(signature)?;
+        // Before the first thunk, and not at each: calls read what lies beside it.
+        ENGINE.tell_of_thunks(is_open);
         // SAFETY: the layout is not empty.
         let memory = unsafe { std::alloc::alloc(Layout::new::<Self>()) }.cast::<Self>();
         let memory = NonNull::new(memory).ok_or(Error::NoMemory)?;
