@@ -48,8 +48,6 @@ pub unsafe extern "C-unwind" fn cbr_thunk_open(
         Some("out_fn is NULL")
     } else if out_thunk.is_null() {
         Some("out_thunk is NULL")
-    } else if !signature.is_valid() {
-        Some("signature is no signature")
     } else if flags & !CBR_THUNK_PERMANENT != 0 {
         Some("flags has an unknown flag")
     } else {

@@ -48,14 +48,17 @@ impl Target {
             target.release(record);
             return Err(gone.unwrap_or(Error::Signature { have, want: signature.0 }));
         }
-        if slot.cold.load(Relaxed) == 0 {
+        let Some(cold) = ENGINE.cold_of(slot) else { return Ok(target) };
+        // (Known as the callback's, or 0 if that is gone.)
+        target.fallback = signature.returned(ENGINE.fallback(callback));
+        if cold.name_text().is_none() {
             return Ok(target);
         }
+        // A text lives as long as its callback; one more owner keeps it.
         let name = |slot: &_| ENGINE.cold_of(slot).and_then(|cold| Some(cold.name_text()?.share()));
         match ENGINE.look_at(record, callback, name) {
             Ok(name) => {
                 target.name = name;
-                target.fallback = signature.returned(ENGINE.fallback(callback));
                 Ok(target)
             }
             Err(error) => {
@@ -82,8 +85,10 @@ pub(crate) fn open(
     signature: Signature,
     permanent: bool,
 ) -> Result<(AnyFn, Handle), Error> {
+    // First, because it is only made for what is a signature.
+    let pool = Pool::of(record, signature)?;
     let target = Target::take(record, callback, signature)?;
-    match Pool::of(record, signature).and_then(|pool| pool.open(record, permanent, &target)) {
+    match pool.open(record, permanent, &target) {
         Ok((place, old)) => {
             release_name(old);
             Ok((code::address(place.stub()), place.thunk()))

@@ -74,7 +74,11 @@ impl Pool {
     }
 
     #[cold]
+    #[inline(never)]
     fn make(record: &Record, signature: Signature) -> Result<&'static Self, Error> {
+        if !signature.is_valid() {
+            return Err(Error::Invalid("signature is no signature"));
+        }
         let _section = ENGINE.section(record);
         let _making = MAKING.lock();
         if let Some(pool) = Self::find(signature) {
