@@ -220,6 +220,25 @@ TEST(thunks_work_when_the_librarys_file_was_replaced_by_another) {
   CHECK_EQ(unlink(it.path), 0);
 }
 
+/* What the static library is part of. */
+CHILD(opens_many_after_its_program_was_deleted) {
+  char program[4096] = "";
+  CHECK(readlink("/proc/self/exe", program, sizeof program - 1) > 0);
+  CHECK_EQ(unlink(program), 0);
+  opens_many(MANY);
+}
+
+TEST(thunks_work_when_the_programs_file_is_deleted) {
+  if (under_valgrind()) SKIP("valgrind would start a program of its own");
+  char command[8192], program[4096] = "", copy[64];
+  CHECK(readlink("/proc/self/exe", program, sizeof program - 1) > 0);
+  snprintf(copy, sizeof copy, "/tmp/callbridge-%d", (int)getpid());
+  snprintf(command, sizeof command, "cp '%s' %s && %s --child opens_many_after_its_program_was_deleted",
+           program, copy, copy);
+  CHECK_EQ(system(command), 0);
+  CHECK(access(copy, F_OK) != 0);
+}
+
 TEST(without_descriptors_an_open_that_needs_one_is_refused_and_works_again_later) {
 #ifdef CALLBRIDGE_TEST_LIBFFI
   SKIP("libffi's closures need no descriptors");
