@@ -159,7 +159,7 @@ impl Place {
         next(count.unwrap_or(0)).is_some_and(u16::is_power_of_two)
     }
 
-    // The rest is for who has the pool's lock.
+    // The rest is for who has the pool's lock. Relaxed: what is read without it says so above.
 
     /// A new thunk, of this pool.
     pub(super) fn begin(self, pool: u16, generation: u32) {
@@ -170,6 +170,7 @@ impl Place {
 
     pub(super) fn set_permanent(self) {
         let pool = &self.table.pool[self.place];
+        // Release: as in `begin`, for who reads the number.
         pool.store(pool.load(Relaxed) | PERMANENT, Release);
     }
 
@@ -244,6 +245,7 @@ impl<T> Directory<T> {
         if leaf.load(Acquire).is_null() {
             // SAFETY: zeroed memory is a leaf of nulls.
             let memory = unsafe { pages::alloc_zeroed::<Leaf<T>>(1) }.ok_or(Error::NoMemory)?;
+            // Release, both: partner: `get`.
             leaf.store(memory.as_ptr(), Release);
         }
         // SAFETY: not null any more, and as in `get`.
