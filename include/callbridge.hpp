@@ -388,10 +388,12 @@ class bound_name {
   friend class attached_key;
   /* It may end between being found and being retained. */
   static handle found(cbr_status status, const cbr_handle &there) {
-    if (status == CBR_OK) status = cbr_retain(there);
-    if (status == CBR_OK) return handle::adopt(there);
-    if (status == CBR_ERR_NOT_FOUND || status == CBR_ERR_STALE) return handle();
-    throw error(status);
+    if (status == CBR_ERR_NOT_FOUND) return handle();
+    check(status);
+    status = cbr_retain(there);
+    if (status == CBR_ERR_STALE) return handle();
+    check(status);
+    return handle::adopt(there);
   }
 
   cbr_scope scope_;

@@ -289,9 +289,14 @@ struct function<R(A...)> {
       return call_entered(handle, args...);
     }
   }
-  static R convert_and_call(cbr_handle handle, A... args) { return call(handle, send<A>(args)...); }
+  /* Conversions that the compiler would warn of here are the caller's own. */
+  template <class... Args>
+  static R convert_and_call(cbr_handle handle, Args &&...args) {
+    return call_with(handle, static_cast<A>(std::forward<Args>(args))...);
+  }
 
  private:
+  static R call_with(cbr_handle handle, A... args) { return call(handle, send<A>(args)...); }
   static R call_entered(cbr_handle handle, wire<A>... args) {
     entered inside(handle, signature());
     const auto fn = reinterpret_cast<pointer>(inside.pin.fn);
