@@ -43,5 +43,13 @@ void use_all() {
   static_cast<void>(loop.call_on(on_text, static_cast<std::string *>(nullptr)));
   static_cast<void>(loop.dispatch(1, std::chrono::milliseconds(1)));
   loop.close(CBR_CLOSE_DISCARD);
+  thunk plain([](int, const void *, int &) { return 1.5; }, callback_options(), CBR_THUNK_PERMANENT);
+  thunk with_fallback(callback([](int n) { return n; }, {}, -1));
+  thunk<short(short)> other(half);
+  other.retarget(half);
+  other.retarget(callback<short(short)>([](short n) { return n; }));
+  static_cast<void>(other.get()(1));
+  plain.close();
+  thunk nothing([] {});
   plugin.close(forever);
 }

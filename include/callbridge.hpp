@@ -64,8 +64,9 @@ class callback<R(A...)> {
 
   /** With what thunks and cbr_call_ptr return when the callback cannot run. */
   template <class F, class = std::enable_if_t<detail::fits<F, R(A...)>>>
-  callback(F &&callable, callback_options options, std::conditional_t<std::is_void_v<R>, std::nullptr_t, R> fallback)
-      : callback(std::forward<F>(callable), (options.fallback = detail::value<R>(fallback), options)) {}
+  callback(F &&callable, callback_options options, detail::fallback<R> fallback)
+      : callback(std::forward<F>(callable),
+                 (options.fallback = detail::value<detail::fallback<R>>(fallback), options)) {}
 
   callback(callback &&) noexcept = default;
   callback &operator=(callback &&other) noexcept {
@@ -533,6 +534,98 @@ class queue {
 
   detail::owned number_;
 };
+
+/**
+ * thunk<R(A...)> is a plain function, R (*)(A...), that carries its callback: for C interfaces without a void *.
+ *   callbridge::thunk compare([&](const void *a, const void *b) { return order(a, b); });
+ *   qsort(base, count, size, compare.get());
+ * With a fallback: thunk half{callback([](int n) { return n / 2; }, {}, -1)};
+ * Numbers, bool, enumerations and pointers; a reference is a pointer that C must not give as NULL.
+ * What the callable throws C does not see: the function returns the fallback, as it does when the callback
+ * is gone, and after close() for as long as the process lives.
+ * Ownership: a thunk made of a callable, or of a callback that is moved in, owns that and ends it after
+ * itself, as callback's destructor does, waiting for calls on other threads. One made of a callback that
+ * somebody else owns, or of a handle, adds a reference.
+ * Threads: any may call the function.
+ * Errors: constructors and retarget() throw as cbr_thunk_open and cbr_thunk_retarget; then nothing has changed.
+ */
+template <class S>
+class thunk;
+template <class R, class... A>
+class thunk<R(A...)> {
+  static_assert(!detail::by_address<R> && !(detail::is_object<A> || ...), "C gives and takes no objects");
+
+ public:
+  using pointer = R (*)(A...);
+
+  /** None: get() is a null pointer. */
+  thunk() noexcept = default;
+
+  /** `flags`: CBR_THUNK_PERMANENT. */
+  template <class F, class = std::enable_if_t<detail::fits<F, R(A...)> && !std::is_same_v<std::decay_t<F>, thunk> &&
+                                              !std::is_same_v<std::decay_t<F>, callback<R(A...)>>>>
+  thunk(F &&callable, const callback_options &options = {}, std::uint32_t flags = 0)
+      : thunk(callback<R(A...)>(std::forward<F>(callable), options), flags) {}
+  explicit thunk(callback<R(A...)> &&owner, std::uint32_t flags = 0) : thunk(owner.get(), flags) {
+    own_ = std::move(owner);
+  }
+  explicit thunk(const callback<R(A...)> &other, std::uint32_t flags = 0) : thunk(other.get(), flags) {}
+  /** Throws CBR_ERR_SIGNATURE if the callback was registered with another one. */
+  explicit thunk(cbr_handle weak, std::uint32_t flags = 0) {
+    cbr_any_fn fn = nullptr;
+    cbr_thunk number = 0;
+    check(cbr_thunk_open(weak, signature<R(A...)>, flags, &fn, &number));
+    fn_ = reinterpret_cast<pointer>(fn);
+    number_ = detail::owned(number);
+  }
+
+  thunk(thunk &&other) noexcept
+      : own_(std::move(other.own_)), number_(std::move(other.number_)), fn_(std::exchange(other.fn_, nullptr)) {}
+  thunk &operator=(thunk &&other) noexcept {
+    thunk old(std::move(other));
+    std::swap(own_, old.own_);
+    std::swap(number_, old.number_);
+    std::swap(fn_, old.fn_);
+    return *this;
+  }
+  ~thunk() {
+    if (number_.get() != 0) detail::quietly([this] { (void)cbr_thunk_close(number_.get()); });
+  }
+
+  /** The function. */
+  pointer get() const noexcept { return fn_; }
+
+  /** Carries another callback from now on, and returns that one's fallback. What it owned ends. */
+  void retarget(callback<R(A...)> &&owner) {
+    check(cbr_thunk_retarget(number_.get(), owner.get()));
+    own_ = std::move(owner);
+  }
+  void retarget(const callback<R(A...)> &other) { retarget(other.get()); }
+  void retarget(cbr_handle weak) {
+    check(cbr_thunk_retarget(number_.get(), weak));
+    own_ = callback<R(A...)>();
+  }
+
+  /** The function returns its fallback from now on. What the thunk owned ends. */
+  void close() {
+    const cbr_status status = cbr_thunk_close(number_.get());
+    if (status != CBR_OK && status != CBR_ERR_STALE) throw error(status);
+    (void)number_.release();
+    own_ = callback<R(A...)>();
+  }
+
+ private:
+  callback<R(A...)> own_; /* ends after the thunk is closed */
+  detail::owned number_;
+  pointer fn_ = nullptr;
+};
+
+template <class F>
+thunk(F &&) -> thunk<detail::deduced_t<F>>;
+template <class F>
+thunk(F &&, const callback_options &) -> thunk<detail::deduced_t<F>>;
+template <class F>
+thunk(F &&, const callback_options &, std::uint32_t) -> thunk<detail::deduced_t<F>>;
 
 }  // namespace callbridge
 

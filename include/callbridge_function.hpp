@@ -363,9 +363,13 @@ cbr_handle enlist(F &&callable, cbr_callback_options options) {
 }
 
 template <class R>
+using fallback = std::conditional_t<std::is_void_v<R>, std::nullptr_t, R>;
+template <class R>
 cbr_value value(R it) noexcept {
   cbr_value out{};
-  if constexpr (std::is_enum_v<R>) {
+  if constexpr (std::is_same_v<R, std::nullptr_t>) {
+    return out;
+  } else if constexpr (std::is_enum_v<R>) {
     return value(static_cast<std::underlying_type_t<R>>(it));
   } else if constexpr (std::is_same_v<R, float>) {
     out.f32 = it;
