@@ -90,10 +90,14 @@ need_modules() {
   [[ ${#packages[@]} == 0 ]] || install_packages "${packages[@]}"
 }
 
-# The event loops that adapters and examples are for. The library does without them.
-need_event_loops() {
-  need_modules libuv=libuv1-dev glib-2.0=libglib2.0-dev || die "libuv and GLib could not be installed"
+# The event loops that adapters and examples are for, and SQLite for an example. The library does without.
+need_libraries() {
+  need_modules libuv=libuv1-dev glib-2.0=libglib2.0-dev sqlite3=libsqlite3-dev ||
+    die "libuv, GLib and SQLite could not be installed"
 }
+
+# The second compiler that callbridge.hpp is tested with. Without it those tests are skipped, and say so.
+need_clang() { need clang++=clang || true; }
 
 need_rust() {
   command -v cargo >/dev/null && return
