@@ -209,6 +209,17 @@ TEST(copies_of_a_handle_keep_the_lambda_alive) {
   CHECK_EQ(it.live(), 0);
 }
 
+TEST(the_last_handle_ends_the_callback) {
+  tally it;
+  callback owner([capture = counted(it)] {});
+  handle first(std::move(owner));
+  handle second(first);
+  first = handle();
+  CHECK_EQ(it.live(), 1);
+  second = handle();
+  CHECK_EQ(it.live(), 0);
+}
+
 TEST(a_handle_of_what_is_gone_is_refused_and_a_copy_of_one_is_as_stale) {
   callback owner([] {});
   handle kept(owner);
@@ -344,15 +355,25 @@ TEST(a_registration_that_fails_inside_a_call_does_not_fail_that_call) {
   CHECK_EQ(it.live(), 0);
 }
 
-static intptr_t c_function_that_throws(void *, void *) { throw std::runtime_error("not ours"); }
+template <class S>
+struct foreign;
+template <class R, class... A>
+struct foreign<R(A...)> {
+  static R throws(void *, A...) { throw std::runtime_error("not ours"); }
+};
 
-TEST(what_a_function_of_another_library_throws_passes_through_a_handle) {
+/* The signature of cbr_fn is called by another function of the library than others. */
+template <class S, class... Args>
+static void check_passes(Args... args) {
+  callback_options options;
+  options.fn = reinterpret_cast<cbr_any_fn>(foreign<S>::throws);
+  options.signature = callbridge::signature<S>;
   cbr_handle number;
-  CHECK_OK(cbr_register(c_function_that_throws, nullptr, nullptr, &number));
+  CHECK_OK(cbr_register_with(&options, &number));
   const handle it = handle::adopt(number);
   bool caught = false;
   try {
-    it.call<intptr_t(void *)>(nullptr);
+    it.call<S>(args...);
   } catch (const callbridge::error &) {
   } catch (const std::runtime_error &error) {
     CHECK_STR(error.what(), "not ours");
@@ -360,6 +381,12 @@ TEST(what_a_function_of_another_library_throws_passes_through_a_handle) {
   }
   CHECK(caught);
   CHECK_EQ(cbr_depth(), 0);
+}
+
+TEST(what_a_function_of_another_library_throws_passes_through_a_handle) {
+  check_passes<intptr_t(void *)>(nullptr);
+  check_passes<void *(void *)>(nullptr);
+  check_passes<void(int, double)>(1, 2.5);
 }
 
 /* --- threads ----------------------------------------------------------------------------- */

@@ -77,6 +77,16 @@ TEST(what_the_lambda_throws_becomes_the_fallback) {
 TEST(a_thunk_of_somebodys_callback_adds_a_reference) {
   tally it;
   callback owner([capture = counted(it)](int n) { return n + 1; }, {}, -7);
+  int (*gone)(int);
+  {
+    thunk other(owner);
+    gone = other.get();
+    CHECK_EQ(gone(1), 2);
+  }
+  CHECK_EQ(gone(1), -7);
+  uint32_t count = 0;
+  CHECK_OK(cbr_refcount(owner.get(), &count));
+  CHECK_EQ(count, 1);
   thunk plus(owner);
   static_assert(std::is_same_v<decltype(plus), thunk<int(int)>>);
   {

@@ -223,6 +223,7 @@ TEST(a_wrong_signature_is_refused_when_it_runs) {
 
 static double c_half(void *user_data, int n) { return *static_cast<double *>(user_data) * n; }
 static void *c_nothing(void *, void *) { return nullptr; }
+static void c_no_object(void *, void *) {}
 
 TEST(a_handle_calls_functions_of_other_languages) {
   double half = 0.5;
@@ -241,4 +242,9 @@ TEST(a_handle_calls_functions_of_other_languages) {
   CHECK(nothing.call<void *(void *)>(nullptr) == nullptr);
   int mine = 0;
   CHECK_THROWS(nothing.call<int &(int &)>(mine), CBR_ERR_CALLBACK); /* no reference to nothing */
+
+  options.fn = reinterpret_cast<cbr_any_fn>(c_no_object);
+  options.signature = CBR_SIG(CBR_VOID, CBR_PTR);
+  CHECK_OK(cbr_register_with(&options, &number));
+  CHECK_THROWS(handle::adopt(number).call<std::string()>(), CBR_ERR_CALLBACK);
 }

@@ -79,6 +79,15 @@ case_pkg_config_static() {
   expect "$output" "$scratch/program"
 }
 
+# callbridge.hpp finds the header beside it.
+case_pkg_config_cxx() {
+  local flags
+  flags=$(pc "$prefix/lib" --cflags --libs)
+  # shellcheck disable=SC2086 # the flags are several words
+  ${CXX:-c++} -std=c++17 -o "$scratch/program" "$here/../../examples/hello.cpp" $flags
+  expect "result 42, then CBR_ERR_PANIC: no step back" env LD_LIBRARY_PATH="$prefix/lib" "$scratch/program"
+}
+
 case_cmake() { with_cmake "$prefix"; }
 
 case_cmake_other_major_version_is_refused() {
