@@ -10,7 +10,8 @@
  *   callbridge::handle(add).call<int(int)>(2);    the same; the signature is compared when it runs
  *   cbr_key_attach(0, fd, EV_READ, add.get(), 0); every C function takes get()
  *
- * The conventions are those of callbridge.h. What C++ adds:
+ * The conventions are those of callbridge.h. error, check() and signature<> are in callbridge_function.hpp.
+ * What C++ adds:
  *  - Signatures. A function type such as int(double) is made a cbr_signature at compile time
  *    (callbridge::signature). Numbers, bool, enumerations and pointers go as they are; references and
  *    objects as pointers (CBR_PTR): an object argument is moved out of the caller's, a result that is an
@@ -42,7 +43,7 @@ namespace callbridge {
  * everybody, as cbr_unregister_wait does: it waits for calls on other threads, so that what the callable
  * refers to may go afterwards. From inside the callable it does not wait, and neither does it with a
  * destroy_queue, or after unregister(). Do not destroy it with a lock that the callable takes, nor
- * before a hold on it.
+ * before a hold on it: that would wait for ever.
  * Threads: any may call, several at once, and what the callable changes it must protect itself.
  * Errors: the constructors throw error, or what the callable's own move does.
  */
@@ -142,7 +143,8 @@ class handle {
   }
   template <class S>
   explicit handle(const callback<S> &owner) : handle(owner.get()) {}
-  /** Takes over the owner's reference: from here on the callback lives as long as its handles. */
+  /** Takes over the owner's reference: from here on the callback lives as long as its handles, and nobody
+   * waits for calls when the last one goes. */
   template <class S>
   explicit handle(callback<S> &&owner) noexcept : number_(owner.release()) {}
   /** Takes over a reference that the caller owns, such as cbr_hook_swap's out_old. */
