@@ -122,6 +122,30 @@ static void opens_many(int count) {
 
 TEST(there_are_as_many_thunks_as_are_opened) { opens_many((int)scaled(200000)); }
 
+static void *opens_while_a_cancellation_waits(void *arg) {
+  enum { COUNT = 3000 };
+  cbr_handle handle = *(cbr_handle *)arg;
+  cbr_thunk *thunks = (cbr_thunk *)calloc(COUNT, sizeof *thunks);
+  CHECK(thunks != NULL);
+  CHECK_EQ(pthread_cancel(pthread_self()), 0);
+  for (int i = 0; i < COUNT; i++) (void)thunk_of(handle, INT_SIGNATURE, &thunks[i]);
+  for (int i = 0; i < COUNT; i++) CHECK_OK(cbr_thunk_close(thunks[i]));
+  free(thunks);
+  *(cbr_handle *)arg = 0;
+  pthread_testcancel();
+  FAIL("the cancellation was lost");
+}
+
+TEST(opening_thunks_is_no_cancellation_point) {
+  cbr_handle handle = zero_register(INT_SIGNATURE), left = handle;
+  uint32_t count = 0;
+  CHECK(join(start(opens_while_a_cancellation_waits, &left)) == PTHREAD_CANCELED);
+  CHECK_EQ(left, 0);
+  CHECK_OK(cbr_refcount(handle, &count));
+  CHECK_EQ(count, 1);
+  CHECK_OK(cbr_unregister(handle));
+}
+
 static void check_no_page_is_writable_and_executable(void) {
   char line[4096];
   FILE *maps = fopen("/proc/self/maps", "r");

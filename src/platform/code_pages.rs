@@ -2,6 +2,7 @@
 //! address, beside other data. Nothing is written that is ever executed, and no page is writable and
 //! executable.
 
+use super::cancel::NotNow;
 use super::pages::leak_sanitizer;
 use crate::error::Error;
 use crate::sync::{AcqRel, Acquire, AtomicPtr};
@@ -20,6 +21,7 @@ pub(crate) struct Layout {
 
 /// A copy of the code, for good, with zeroed data; where the data is.
 pub(crate) fn copy(layout: Layout) -> Result<NonNull<u8>, Error> {
+    let _not_now = NotNow::begin();
     let span = layout.distance + layout.data_len;
     let anywhere = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // A place for both, so that nobody else's mapping comes between the steps.
@@ -67,8 +69,10 @@ unsafe fn fill(place: *mut c_void, layout: Layout) -> Result<NonNull<u8>, Error>
 unsafe fn map_code(place: *mut c_void, layout: Layout) -> Result<(), Error> {
     if let Some(source) = Source::of(layout.code.addr().get()) {
         for name in [source.name(), c"/proc/self/exe"] {
+            // Not waiting, should something else than a file have its name by now.
+            let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
             // SAFETY: a string.
-            let file = File(unsafe { libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) });
+            let file = File(unsafe { libc::open(name.as_ptr(), flags) });
             // SAFETY: the caller's promise.
             if file.0 >= 0 && unsafe { map_file(place, &file, source.offset, layout) } {
                 return Ok(());

@@ -1,6 +1,7 @@
 //! The log's way out. Formatting allocates, and where there is no memory that aborts: a line, or the
 //! log, is then left out.
 
+use super::cancel::NotNow;
 use super::{environment, memory};
 
 /// More than a line, and more than the start of the logger, takes.
@@ -19,6 +20,8 @@ pub(crate) fn start() {
 /// A warning, whose words are made only if somebody listens.
 pub(crate) fn warn(words: impl FnOnce() -> String) {
     if log::log_enabled!(target: "callbridge", log::Level::Warn) && memory::is_there(LINE) {
+        // Who is cancelled in the middle of a line would leave what it was about to do after it.
+        let _not_now = NotNow::begin();
         log::warn!(target: "callbridge", "{}", words());
     }
 }

@@ -1,6 +1,7 @@
 //! The operating system, one door a file. Nothing here knows what a callback is.
 
 pub(crate) mod cache;
+pub(crate) mod cancel;
 pub(crate) mod clock;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri, feature = "libffi"))))]
 pub(crate) mod code_pages;

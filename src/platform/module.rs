@@ -1,5 +1,6 @@
 //! Code in memory: which shared object a function is in, and whether it is code at all.
 
+use super::cancel::NotNow;
 use std::ffi::{c_char, c_void};
 
 /// A shared object, held so that it stays loaded as long as this lives.
@@ -90,6 +91,7 @@ fn is_main_program(base: *const c_void) -> bool {
 
 /// Can the processor execute what lies at `address`? True also where the system does not tell.
 pub(crate) fn is_executable(address: *const ()) -> bool {
+    let _not_now = NotNow::begin();
     struct Search {
         address: usize,
         found: bool,
