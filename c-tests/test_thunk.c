@@ -280,6 +280,24 @@ TEST(an_open_that_is_refused_changes_nothing) {
   CHECK_EQ(thunk, 4711);
 }
 
+/* A signature that has had a thunk is remembered for good, and there is room for so many. */
+TEST(opens_that_are_refused_use_nothing_up) {
+  struct adder it;
+  cbr_any_fn fn = NULL;
+  cbr_thunk thunk = 0;
+  adder_register(&it, 1);
+  for (uint32_t i = 0; i < 40000; i++) {
+    /* Eight arguments, each of one of eight types, and a result. */
+    const uint64_t kinds = CBR_SIG(CBR_VOID, 2 + (i & 7), 2 + (i >> 3 & 7), 2 + (i >> 6 & 7),
+                                   2 + (i >> 9 & 7), 2 + (i >> 12 & 7), CBR_PTR);
+    CHECK_STATUS(cbr_thunk_open(it.subject.handle, kinds, 0, &fn, &thunk), CBR_ERR_SIGNATURE);
+  }
+  adder_open(&it);
+  CHECK_EQ(it.fn(1, NULL), 2);
+  CHECK_OK(cbr_thunk_close(it.thunk));
+  CHECK_OK(cbr_unregister(it.subject.handle));
+}
+
 TEST(a_thunk_is_no_other_object_and_no_other_object_a_thunk) {
   struct adder it;
   cbr_scope scope;
@@ -353,6 +371,13 @@ TEST(retarget_changes_callback_reference_and_fallback) {
   CHECK_EQ(first.fn(1, NULL), -88);
 }
 
+/* The words are about this object. */
+static void check_words_name(uint64_t number) {
+  char text[32];
+  snprintf(text, sizeof text, "0x%016llx", (unsigned long long)number);
+  CHECK_WORDS(text);
+}
+
 TEST(a_retarget_that_is_refused_changes_nothing) {
   struct adder it, gone;
   struct subject other;
@@ -362,12 +387,16 @@ TEST(a_retarget_that_is_refused_changes_nothing) {
   CHECK_OK(cbr_unregister(gone.subject.handle));
   subject_register(&other);
   CHECK_REFUSED(cbr_thunk_retarget(it.thunk, other.handle), CBR_ERR_SIGNATURE);
+  check_words_name(other.handle);
   CHECK_REFUSED(cbr_thunk_retarget(it.thunk, gone.subject.handle), CBR_ERR_STALE);
+  check_words_name(gone.subject.handle);
   CHECK_REFUSED(cbr_thunk_retarget(it.thunk, 0), CBR_ERR_STALE);
   CHECK_OK(cbr_refcount(other.handle, &count));
   CHECK_EQ(count, 1);
   CHECK_EQ(it.fn(1, NULL), 2);
   CHECK_OK(cbr_thunk_close(it.thunk));
+  CHECK_REFUSED(cbr_thunk_retarget(it.thunk, other.handle), CBR_ERR_STALE);
+  check_words_name(it.thunk);
 }
 
 TEST(retarget_revives_a_thunk_whose_callback_is_gone) {

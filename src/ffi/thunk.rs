@@ -80,8 +80,14 @@ pub unsafe extern "C-unwind" fn cbr_thunk_open(
 /// CBR_ERR_SIGNATURE; CBR_ERR_LIMIT at 2^30 references.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn cbr_thunk_retarget(thunk: cbr_thunk, handle: cbr_handle) -> cbr_status {
-    let result = with_record(|record| thunk::retarget(record, Handle(thunk), Handle(handle)));
-    report("cbr_thunk_retarget", thunk, result)
+    let mut whose = Handle(thunk);
+    let result = with_record(|record| {
+        thunk::retarget(record, Handle(thunk), Handle(handle)).map_err(|(object, error)| {
+            whose = object;
+            error
+        })
+    });
+    report("cbr_thunk_retarget", whose.to_raw(), result)
 }
 
 /// cbr_thunk_close has the function return its fallback from now on. Its address serves another thunk

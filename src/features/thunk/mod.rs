@@ -18,7 +18,7 @@ use crate::engine::invoke::AnyFn;
 use crate::engine::signature::Signature;
 use crate::engine::{ENGINE, Handle, Kind, Record, Text};
 use crate::error::Error;
-use crate::sync::Relaxed;
+use crate::sync::{Acquire, Relaxed, fence};
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(feature = "libffi"))))]
 use closures as code;
 use pool::Pool;
@@ -39,33 +39,36 @@ impl Target {
     fn take(record: &Record, callback: Handle, signature: Signature) -> Result<Self, Error> {
         ENGINE.retain(callback)?;
         let mut target = Self { callback, fallback: 0, name: None };
-        let slot = ENGINE.slot_of(callback);
-        // Relaxed: published with LIVE. Another callback's if ours was unregistered just now: then a
-        // thunk is opened for one that is gone, or the look below tells.
-        let have = slot.signature.load(Relaxed);
-        if have != signature.0 && !ENGINE.check.is_handles_only() {
-            let gone = slot.live(callback).err();
-            target.release(record);
-            return Err(gone.unwrap_or(Error::Signature { have, want: signature.0 }));
-        }
-        let Some(cold) = ENGINE.cold_of(slot) else { return Ok(target) };
-        // (Known as the callback's, or 0 if that is gone.)
-        target.fallback = signature.returned(ENGINE.fallback(callback));
-        if cold.name_text().is_none() {
-            return Ok(target);
-        }
-        // A text lives as long as its callback; one more owner keeps it.
-        let name = |slot: &_| ENGINE.cold_of(slot).and_then(|cold| Some(cold.name_text()?.share()));
-        match ENGINE.look_at(record, callback, name) {
-            Ok(name) => {
-                target.name = name;
-                Ok(target)
-            }
+        match target.look(record, signature) {
+            Ok(()) => Ok(target),
             Err(error) => {
                 target.release(record);
                 Err(error)
             }
         }
+    }
+
+    fn look(&mut self, record: &Record, signature: Signature) -> Result<(), Error> {
+        let slot = ENGINE.slot_of(self.callback);
+        // Relaxed: published with LIVE; that they are not another callback's is seen below.
+        let (have, has_cold) = (slot.signature.load(Relaxed), ENGINE.cold_of(slot).is_some());
+        if has_cold {
+            // Kept from ending: a text lives as long as its callback, and one more owner keeps it.
+            let parts = |slot: &_| {
+                let name = ENGINE.cold_of(slot).and_then(|cold| Some(cold.name_text()?.share()));
+                (ENGINE.fallback(self.callback), name)
+            };
+            let (fallback, name) = ENGINE.look_at(record, self.callback, parts)?;
+            (self.fallback, self.name) = (signature.returned(fallback), name);
+        }
+        // Acquire: keeps the loads above before the look whether it still lives; partner: who reuses the
+        // slot, and has ended the callback before.
+        fence(Acquire);
+        slot.live(self.callback)?;
+        if have != signature.0 && !ENGINE.check.is_handles_only() {
+            return Err(Error::Signature { have, want: signature.0 });
+        }
+        Ok(())
     }
 
     /// Gives back what was taken. The reference's release may run host code.
@@ -85,10 +88,16 @@ pub(crate) fn open(
     signature: Signature,
     permanent: bool,
 ) -> Result<(AnyFn, Handle), Error> {
-    // First, because it is only made for what is a signature.
-    let pool = Pool::of(record, signature)?;
+    let pool = Pool::find(signature);
+    if pool.is_none() && !signature.is_valid() {
+        return Err(Error::Invalid("signature is no signature"));
+    }
     let target = Target::take(record, callback, signature)?;
-    match pool.open(record, permanent, &target) {
+    // A pool is for good: so it is made for what will be a thunk.
+    let opened = pool
+        .map_or_else(|| Pool::make(record, signature), Ok)
+        .and_then(|pool| pool.open(record, permanent, &target));
+    match opened {
         Ok((place, old)) => {
             release_name(old);
             Ok((code::address(place.stub()), place.thunk()))
@@ -100,10 +109,19 @@ pub(crate) fn open(
     }
 }
 
-/// Has the thunk carry another callback of its signature.
-pub(crate) fn retarget(record: &Record, thunk: Handle, callback: Handle) -> Result<(), Error> {
-    let (place, pool) = find(thunk)?;
-    let target = Target::take(record, callback, pool.signature)?;
+/// Has the thunk carry another callback of its signature. An error says whose it is.
+pub(crate) fn retarget(
+    record: &Record,
+    thunk: Handle,
+    callback: Handle,
+) -> Result<(), (Handle, Error)> {
+    let of_thunk = |error| (thunk, error);
+    let (place, pool) = find(thunk).map_err(of_thunk)?;
+    if !place.is_open(thunk) {
+        return Err(of_thunk(Error::Stale));
+    }
+    let target =
+        Target::take(record, callback, pool.signature).map_err(|error| (callback, error))?;
     match pool.retarget(record, place, thunk, &target) {
         Ok(old) => {
             old.release(record);
@@ -111,7 +129,7 @@ pub(crate) fn retarget(record: &Record, thunk: Handle, callback: Handle) -> Resu
         }
         Err(error) => {
             target.release(record);
-            Err(error)
+            Err(of_thunk(error))
         }
     }
 }

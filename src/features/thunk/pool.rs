@@ -48,19 +48,12 @@ fn bucket(signature: Signature) -> &'static AtomicPtr<Pool> {
 }
 
 impl Pool {
-    /// The signature's pool; made at its first use.
-    pub(super) fn of(record: &Record, signature: Signature) -> Result<&'static Self, Error> {
-        match Self::find(signature) {
-            Some(pool) => Ok(pool),
-            None => Self::make(record, signature),
-        }
-    }
-
     pub(super) fn of_number(number: u32) -> Option<&'static Self> {
         BY_NUMBER.get(number)
     }
 
-    fn find(signature: Signature) -> Option<&'static Self> {
+    /// The signature's pool, if it has one.
+    pub(super) fn find(signature: Signature) -> Option<&'static Self> {
         // Acquire: partner: the store in `make`.
         let mut pool = bucket(signature).load(Acquire).cast_const();
         // SAFETY: null, or a pool, which is never freed.
@@ -73,12 +66,10 @@ impl Pool {
         None
     }
 
+    /// The pool of a signature that had none.
     #[cold]
     #[inline(never)]
-    fn make(record: &Record, signature: Signature) -> Result<&'static Self, Error> {
-        if !signature.is_valid() {
-            return Err(Error::Invalid("signature is no signature"));
-        }
+    pub(super) fn make(record: &Record, signature: Signature) -> Result<&'static Self, Error> {
         let _section = ENGINE.section(record);
         let _making = MAKING.lock();
         if let Some(pool) = Self::find(signature) {
