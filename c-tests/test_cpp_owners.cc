@@ -347,6 +347,22 @@ TEST(payloads_are_destroyed_once_whatever_becomes_of_the_event) {
   CHECK_EQ(calls, 1);
 }
 
+TEST(closing_the_owner_drops_an_event_of_any_type) {
+  int calls = 0;
+  callback on_number([&calls](const int *) -> intptr_t { return ++calls; });
+  callback on_text([&calls](const std::string *) -> intptr_t { return ++calls; });
+  queue loop;
+  scope plugin;
+  CHECK(loop.post(on_number, 1, plugin.get()));
+  CHECK(loop.post(on_text, "text", plugin.get()));
+  CHECK(loop.post(on_number, 2));
+  CHECK_THROWS(loop.post(on_number, 3, plugin.get() + 1), CBR_ERR_STALE);
+  plugin.close();
+  CHECK_EQ(loop.size(), 1);
+  CHECK(loop.dispatch());
+  CHECK_EQ(calls, 1);
+}
+
 TEST(a_closed_queue_ends_the_loop) {
   queue loop;
   int calls = 0;

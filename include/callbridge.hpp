@@ -80,7 +80,13 @@ class callback<R(A...)> {
     if (handle_.get() == 0) return;
     /* CBR_ERR_STALE: somebody has ended it, and what that leaves to wait for is over; CBR_ERR_DEADLOCK:
      * ended, and this thread is inside. */
-    detail::quietly([this] { waits_ ? cbr_unregister_wait(handle_.get(), -1) : cbr_unregister(handle_.get()); });
+    if (!waits_) {
+      detail::quietly([this] { (void)cbr_unregister(handle_.get()); });
+      return;
+    }
+    /* What another callback's destroy function throws into the wait does not end it. */
+    while (!detail::quietly([this] { (void)cbr_unregister_wait(handle_.get(), -1); })) {
+    }
   }
 
   /** Calls the callable. Throws error: CBR_ERR_PANIC with the text of what it has thrown, CBR_ERR_CALLBACK
@@ -476,8 +482,15 @@ class queue {
   [[nodiscard]] bool post(const callback<std::intptr_t(T *)> &to, V &&value, cbr_scope owner = 0) {
     using U = std::remove_cv_t<T>;
     if constexpr (std::is_trivially_copyable_v<U> && alignof(U) <= alignof(std::max_align_t)) {
-      const U copy(std::forward<V>(value));
-      return accepted(cbr_post(get(), to.get(), std::addressof(copy), sizeof copy));
+      U copy(std::forward<V>(value));
+      if (owner == 0) return accepted(cbr_post(get(), to.get(), std::addressof(copy), sizeof copy));
+      cbr_post_options event CBR_POST_OPTIONS_INIT;
+      event.queue = get();
+      event.handle = to.get();
+      event.data = detail::untyped(std::addressof(copy));
+      event.len = sizeof copy;
+      event.owner = owner;
+      return accepted(cbr_post_with(&event));
     } else {
       detail::unregistered<U> own(new U(std::forward<V>(value)));
       cbr_post_options event CBR_POST_OPTIONS_INIT;
@@ -628,6 +641,10 @@ template <class F>
 thunk(F &&, const callback_options &) -> thunk<detail::deduced_t<F>>;
 template <class F>
 thunk(F &&, const callback_options &, std::uint32_t) -> thunk<detail::deduced_t<F>>;
+template <class S>
+thunk(callback<S> &&, std::uint32_t) -> thunk<S>;
+template <class S>
+thunk(const callback<S> &, std::uint32_t) -> thunk<S>;
 
 }  // namespace callbridge
 
