@@ -21,6 +21,7 @@
 #include "bridge_common.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <sqlite3.h>
 
 static int mistakes;
@@ -139,9 +140,13 @@ static int on_compare(void *user_data, int a_length, const void *a, int b_length
 }
 
 /* Digits by their value: "item 9" comes before "item 10". */
+/* The number there; all that are too large for the type are the same. */
 static long number_at(const char *text, int length, int *at) {
   long value = 0;
-  while (*at < length && isdigit((unsigned char)text[*at])) value = value * 10 + text[(*at)++] - '0';
+  for (; *at < length && isdigit((unsigned char)text[*at]); ++*at) {
+    const int digit = text[*at] - '0';
+    value = value > (LONG_MAX - digit) / 10 ? LONG_MAX : value * 10 + digit;
+  }
   return value;
 }
 static intptr_t natural(void *user_data, void *arg) {
