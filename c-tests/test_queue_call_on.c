@@ -32,6 +32,31 @@ TEST(the_call_runs_on_the_dispatching_thread_and_its_result_comes_back) {
   }
 }
 
+static intptr_t notes_when_it_was_posted(struct subject *it, void *arg) {
+  (void)it;
+  CHECK(cbr_current_event() != NULL);
+  *(int64_t *)arg = cbr_current_event()->posted_ns;
+  return 0;
+}
+
+TEST(a_calls_event_says_when_the_callback_began) {
+  struct subject it;
+  struct caller caller;
+  int64_t posted = 0;
+  subject_register(&it);
+  cbr_queue queue = queue_open(4, CBR_QUEUE_REJECT, 0);
+  caller_start(&caller, queue, it.handle, notes_when_it_was_posted, &posted);
+  POLL_UNTIL(queue_len(queue) == 1);
+  /* Longer than the two clocks may be apart. */
+  int64_t later = now_ns() + 2 * MS;
+  POLL_UNTIL(now_ns() > later);
+  CHECK_EQ(dispatch_some(queue, 0), 1);
+  CHECK_OK(caller_join(&caller));
+  CHECK(posted >= later - MS && posted <= now_ns());
+  queue_discard(queue);
+  CHECK_OK(cbr_unregister(it.handle));
+}
+
 TEST(calls_of_several_threads_each_get_their_own_result) {
   struct subject it;
   struct loop loops[2];

@@ -107,8 +107,11 @@ pub(crate) struct Record {
     pub(crate) deliveries: Cell<*mut ()>,
     /// Owner only: a place for the next delivery.
     pub(crate) spare_delivery: Cell<*mut ()>,
-    /// Owner only: its last dispatch has found events without a sleep, and taken all.
-    pub(crate) keeps_up: Cell<bool>,
+    /// Owner only: the queue whose last dispatch here has found others' events without a sleep, and taken
+    /// all.
+    pub(crate) keeps_up_with: Cell<Handle>,
+    /// Owner only: what the innermost dispatch has called has posted.
+    pub(crate) posts_itself: Cell<bool>,
 
     /// What the owner waits for: a handle, or 0. With `epoch` read before and after, a reader knows
     /// that the owner was waiting, and so its frames unchanged, in between.
@@ -193,7 +196,8 @@ impl Record {
             life: AtomicU32::new(0),
             deliveries: Cell::new(std::ptr::null_mut()),
             spare_delivery: Cell::new(std::ptr::null_mut()),
-            keeps_up: Cell::new(false),
+            keeps_up_with: Cell::new(Handle(0)),
+            posts_itself: Cell::new(false),
             waits_for: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             call_queue: AtomicU64::new(0),

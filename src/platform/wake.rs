@@ -60,6 +60,14 @@ impl Drop for Wake {
     }
 }
 
+/// A millisecond, which is no cancellation point either.
+pub(crate) fn pause() {
+    #[cfg(not(loom))]
+    sleep(&mut [], Some(Instant::now() + std::time::Duration::from_millis(1)));
+    #[cfg(loom)]
+    crate::sync::spin_hint();
+}
+
 /// Sleeps until one of them is raised, the deadline, a signal, or for no reason: look again.
 #[cfg(not(loom))]
 pub(crate) fn sleep(polled: &mut [libc::pollfd], deadline: Option<Instant>) {

@@ -18,9 +18,12 @@ const AHEAD: u64 = 12;
 
 /// A dispatcher that keeps up with the poster would take every event as soon as it is there, and the two
 /// would wait for the same cache lines all the time, an event in five times as long. So after a dispatch
-/// that had not to sleep the next one looks away for a moment when so few events wait.
-const FEW: usize = 16;
-const MOMENT: Duration = Duration::from_micros(10);
+/// that had not to sleep, and whose callbacks have not posted, the next one of that queue looks away for a
+/// moment when so few events wait.
+const FEW: u64 = 16;
+const MOMENT: Duration = Duration::from_micros(9);
+/// After so long there is more if others are posting at all.
+const GLANCE: Duration = Duration::from_micros(1);
 
 /// What a callback may ask of the event that it was called for. Laid out as C's `cbr_event`.
 #[repr(C)]
@@ -189,9 +192,10 @@ impl Dispatch<'_> {
         let Inside { engine, record, .. } = self.inside;
         let queue = self.inside.queue();
         let (mut again, mut slept) = (false, false);
-        if patience != Patience::None && record.keeps_up.take() {
-            queue.let_some_gather();
+        if patience != Patience::None && record.keeps_up_with.get() == self.inside.handle {
+            queue.let_some_gather(patience);
         }
+        record.posts_itself.set(false);
         loop {
             // What comes while we work is for the next time.
             let tail = queue.ring.tail();
@@ -206,7 +210,8 @@ impl Dispatch<'_> {
                 }
             }
             if *count > 0 {
-                record.keeps_up.set(!slept && *count < limit);
+                let keeps_up = !slept && *count < limit && !record.posts_itself.get();
+                record.keeps_up_with.set(if keeps_up { self.inside.handle } else { Handle(0) });
                 // SAFETY: ours.
                 unsafe { Delivery::settle(self.delivery, engine, record) };
                 self.lower(queue);
@@ -246,7 +251,7 @@ impl Dispatch<'_> {
 
     fn sleep(&self, queue: &Queue, patience: Patience) {
         queue.signal.watch();
-        if !queue.has_work_before_sleep(self.inside.engine) && !queue.is_closing() {
+        if !queue.is_closing() && !queue.has_work_before_sleep(self.inside.engine) {
             wake::sleep(&mut [queue.signal.wake().to_poll()], patience.next_look(false));
         }
         queue.signal.unwatch();
@@ -273,6 +278,9 @@ impl Dispatch<'_> {
                         // claimed, because a destroy function may run.
                         // SAFETY: ours.
                         unsafe { Delivery::settle(self.delivery, engine, record) };
+                        if queue.is_inherited(engine) {
+                            return Ok(false);
+                        }
                         continue;
                     }
                     if next.is_plain() && queue.waiting.is_none() {
@@ -323,7 +331,7 @@ impl Dispatch<'_> {
         if delivery.over != handle {
             (delivery.over, delivery.count) = (handle, 0);
         }
-        let (data, len) = delivery.event.data();
+        let (data, len) = delivery.event.data(&raw const delivery.event.words);
         delivery.owner = owner.map_or(ptr::null(), ptr::from_ref);
         delivery.shown.handle = handle.0;
         delivery.shown.data = data;
@@ -375,13 +383,20 @@ impl Drop for Delivered {
 }
 
 impl Queue {
-    /// Few events wait, and more are coming: looks at nothing that posters write for a moment.
+    /// Few events wait: looks at nothing that posters write for a moment, if some are posting.
     #[cold]
-    fn let_some_gather(&self) {
-        if self.ring.len() < FEW {
-            let until = Instant::now() + MOMENT;
-            while Instant::now() < until {
+    fn let_some_gather(&self, patience: Patience) {
+        let tail = self.ring.tail();
+        if tail.saturating_sub(self.ring.head()) >= FEW {
+            return;
+        }
+        for part in [GLANCE, MOMENT] {
+            let until = Instant::now() + part;
+            while Instant::now() < until && !patience.is_over() {
                 (0..16).for_each(|_| std::hint::spin_loop());
+            }
+            if self.ring.tail() == tail {
+                return;
             }
         }
     }
@@ -392,11 +407,14 @@ pub(crate) fn current_event(record: &Record) -> *const CurrentEvent {
     let delivery = Delivery::top(record);
     // SAFETY: null, or a dispatch in progress on this thread.
     let Some(delivery) = (unsafe { delivery.as_mut() }) else { return ptr::null() };
-    if record.calls_above(delivery.frame) != 1 {
+    let is_delivering = delivery.holds || !delivery.request.is_null();
+    if !is_delivering || record.calls_above(delivery.frame) != 1 {
         return ptr::null();
     }
     if delivery.shown.posted_ns == 0 {
-        delivery.shown.posted_ns = clock::when(delivery.event.posted(), delivery.opened) as i64;
+        // Of a call: when somebody asks first.
+        let posted = if delivery.holds { delivery.event.posted() } else { clock::ticks() };
+        delivery.shown.posted_ns = clock::when(posted, delivery.opened) as i64;
     }
     &raw const delivery.shown
 }

@@ -161,12 +161,12 @@ impl Event {
         })
     }
 
-    /// Address and length of the payload, which may lie in the event.
-    pub(crate) fn data(&self) -> (*const c_void, usize) {
+    /// Address and length of the payload; `words`: where those of the event are, if it lies there.
+    pub(crate) fn data(&self, words: *const [u64; WORDS]) -> (*const c_void, usize) {
         match self.kind() {
             COPIED => match (self.meta >> 3 & 63) as usize {
                 0 => (ptr::null(), 0),
-                len => (self.words.as_ptr().cast(), len),
+                len => (words.cast(), len),
             },
             APART => {
                 let [address, len, ..] = self.words;

@@ -65,6 +65,9 @@ pub(crate) fn post(
     wait: Option<Patience>,
 ) -> Result<(), Error> {
     let engine = &ENGINE;
+    if !record.deliveries.get().is_null() {
+        record.posts_itself.set(true);
+    }
     let queue_handle = target(engine, queue, handle)?;
     if payload.owner.0 != 0 {
         return post_owned(record, (queue, queue_handle), handle, payload, wait);

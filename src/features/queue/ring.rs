@@ -16,7 +16,7 @@
 //! the sequence number fails. `src/tests/model_ring.rs` explores it.
 
 use crate::platform::membarrier::{Barrier, Heavy};
-use crate::platform::{cache, pages};
+use crate::platform::{cache, pages, wake};
 use crate::sync::{
     AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, TotalOrder, light_barrier, spin_hint,
 };
@@ -382,7 +382,7 @@ impl Ring {
             Look::Place => {
                 if barrier.heavy() == Heavy::Refused {
                     // Then nothing but time can tell: no store is under way for so long.
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    wake::pause();
                 }
                 self.has_event()
             }
