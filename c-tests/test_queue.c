@@ -891,6 +891,32 @@ TEST(a_callback_can_ask_for_its_event) {
   queue_discard(queue);
 }
 
+static intptr_t gets_nothing(void *user_data, void *arg) {
+  CHECK(arg == NULL);
+  CHECK(cbr_current_event()->data == NULL);
+  CHECK_EQ(cbr_current_event()->len, 0);
+  ++*(int *)user_data;
+  return 0;
+}
+
+TEST(an_event_without_a_payload_gives_NULL_also_with_an_owner) {
+  int calls = 0;
+  cbr_handle handle;
+  cbr_post_options event = CBR_POST_OPTIONS_INIT;
+  CHECK_OK(cbr_register(gets_nothing, &calls, NULL, &handle));
+  CHECK_OK(cbr_scope_open("owner", &event.owner));
+  event.queue = queue_open(4, CBR_QUEUE_REJECT, 0);
+  event.handle = handle;
+  event.data = &event;
+  CHECK_OK(cbr_post_with(&event));
+  CHECK_OK(cbr_post(event.queue, handle, &event, 0));
+  CHECK_EQ(dispatch_some(event.queue, 0), 2);
+  CHECK_EQ(calls, 2);
+  CHECK_OK(cbr_unregister(handle));
+  queue_discard(event.queue);
+  CHECK_OK(cbr_scope_close(event.owner, -1, NULL));
+}
+
 static cbr_handle called_by_free;
 
 static void frees_and_calls(void *data) {

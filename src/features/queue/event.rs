@@ -115,7 +115,10 @@ impl Event {
     #[cold]
     fn apart(handle: Handle, payload: &Payload) -> Result<Self, Error> {
         let mut data = payload.data;
-        if payload.free.is_null() && payload.len > 0 {
+        if payload.free.is_null() && payload.len == 0 {
+            // What the poster has there is its own.
+            data = ptr::null_mut();
+        } else if payload.free.is_null() {
             // SAFETY: the layout is not empty.
             data = unsafe { alloc(layout(payload.len)?) }.cast();
             if data.is_null() {
