@@ -374,7 +374,7 @@ TEST(retarget_changes_callback_reference_and_fallback) {
 /* The words are about this object. */
 static void check_words_name(uint64_t number) {
   char text[32];
-  snprintf(text, sizeof text, "0x%016llx", (unsigned long long)number);
+  snprintf(text, sizeof text, "(handle 0x%llx)", (unsigned long long)number);
   CHECK_WORDS(text);
 }
 

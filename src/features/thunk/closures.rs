@@ -7,6 +7,7 @@ use super::table::{Stub, Table};
 use crate::engine::invoke::{self, AnyFn};
 use crate::engine::signature::{F32, F64, PTR, Signature, VOID};
 use crate::error::Error;
+use crate::platform::cancel::NotNow;
 use crate::platform::pages;
 use crate::sync::Relaxed;
 use libffi_sys::{
@@ -157,6 +158,8 @@ pub(super) fn prepare(stub: &'static Stub, pool: &'static Pool) -> std::result::
     type Run = unsafe extern "C-unwind" fn(*mut ffi_cif, *mut c_void, Arguments, *mut c_void);
     type Taken = unsafe extern "C" fn(*mut ffi_cif, *mut c_void, Arguments, *mut c_void);
     let mut code = ptr::null_mut();
+    // libffi opens files and maps them.
+    let _not_now = NotNow::begin();
     // SAFETY: an allocation of libffi's own; the description and the stub live for good. The function
     // is called as the type says, but that unwinds pass.
     unsafe {
