@@ -1079,6 +1079,8 @@ cbr_status cbr_call_on(cbr_queue queue,
  * `max`: at most so many; 0: what is there now. `timeout_ns`: how long to wait for the first one; -1 for
  * ever, 0 not at all. `out_dispatched`: how many; always written; may be NULL. A callback that has
  * failed, or was gone, counts.
+ * A call that may wait, by a thread that keeps up with other threads' posts (it has not had to sleep in
+ * its last dispatch of this queue), lets events gather for up to 10 us if fewer than 16 are there.
  * Threads: any, several at once; of a CBR_QUEUE_OWNED queue its owner alone. Also inside a callback that
  * it has called. An exception or pthread_exit passes through, and the event is over.
  * Returns: CBR_OK: one or more; CBR_ERR_EMPTY: none, and timeout 0; CBR_ERR_TIMEOUT; CBR_ERR_CLOSED:
