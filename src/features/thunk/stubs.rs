@@ -215,44 +215,8 @@ unsafe extern "C-unwind" {
 
 // --- what runs in a call -------------------------------------------------------------------
 
-/// At most five integer arguments, and what returns an integer, or nothing. Registers that the signature
-/// has no argument for hold anything, here and in what follows.
-unsafe extern "C-unwind" fn integers(
-    a: u64,
-    b: u64,
-    c: u64,
-    d: u64,
-    e: u64,
-    stub: &'static Stub,
-) -> u64 {
-    type Function = unsafe extern "C-unwind" fn(*mut (), u64, u64, u64, u64, u64) -> u64;
-    let called = call(stub, |function, user_data| {
-        // SAFETY: the callback's function, whose signature is the thunk's: its arguments are among
-        // these, in these registers.
-        unsafe { std::mem::transmute::<*mut (), Function>(function)(user_data, a, b, c, d, e) }
-    });
-    called.unwrap_or_else(|()| stub.fallback())
-}
-
-/// The same, of what returns a floating number: f32 is the lower half of the same register.
-unsafe extern "C-unwind" fn integers_f64(
-    a: u64,
-    b: u64,
-    c: u64,
-    d: u64,
-    e: u64,
-    stub: &'static Stub,
-) -> f64 {
-    type Function = unsafe extern "C-unwind" fn(*mut (), u64, u64, u64, u64, u64) -> f64;
-    let called = call(stub, |function, user_data| {
-        // SAFETY: as in `integers`.
-        unsafe { std::mem::transmute::<*mut (), Function>(function)(user_data, a, b, c, d, e) }
-    });
-    called.unwrap_or_else(|()| f64::from_bits(stub.fallback()))
-}
-
-macro_rules! mixed {
-    ($(#[$doc:meta])* $name:ident, $result:ty, $of_bits:expr) => {
+macro_rules! entry {
+    ($(#[$doc:meta])* $name:ident, $result:ty, $of_bits:expr $(, $float:ident: $f64:ty)*) => {
         $(#[$doc])*
         unsafe extern "C-unwind" fn $name(
             a: u64,
@@ -261,34 +225,40 @@ macro_rules! mixed {
             d: u64,
             e: u64,
             stub: &'static Stub,
-            f: f64,
-            g: f64,
-            h: f64,
-            i: f64,
-            j: f64,
-            k: f64,
-            l: f64,
-            m: f64,
+            $($float: $f64,)*
         ) -> $result {
-            type Function = unsafe extern "C-unwind" fn(
-                *mut (), u64, u64, u64, u64, u64, f64, f64, f64, f64, f64, f64, f64, f64,
-            ) -> $result;
+            type Function =
+                unsafe extern "C-unwind" fn(*mut (), u64, u64, u64, u64, u64, $($f64),*) -> $result;
             let called = call(stub, |function, user_data| {
-                // SAFETY: as in `integers`.
+                // SAFETY: the callback's function, whose signature is the thunk's: its arguments are
+                // among these, in these registers.
                 unsafe {
                     let function = std::mem::transmute::<*mut (), Function>(function);
-                    function(user_data, a, b, c, d, e, f, g, h, i, j, k, l, m)
+                    function(user_data, a, b, c, d, e, $($float),*)
                 }
             });
             called.unwrap_or_else(|()| $of_bits(stub.fallback()))
         }
     };
 }
-mixed!(
-    /// Up to eight floating arguments among them.
-    mixed, u64, std::convert::identity
+entry!(
+    /// At most five integer arguments, and what returns an integer, or nothing. Registers that the
+    /// signature has no argument for hold anything, here and in what follows.
+    integers, u64, std::convert::identity
 );
-mixed!(mixed_f64, f64, f64::from_bits);
+entry!(
+    /// The same, of what returns a floating number: f32 is the lower half of the same register.
+    integers_f64, f64, f64::from_bits
+);
+entry!(
+    /// Up to eight floating arguments among them.
+    mixed, u64, std::convert::identity,
+    f: f64, g: f64, h: f64, i: f64, j: f64, k: f64, l: f64, m: f64
+);
+entry!(
+    mixed_f64, f64, f64::from_bits,
+    f: f64, g: f64, h: f64, i: f64, j: f64, k: f64, l: f64, m: f64
+);
 
 /// The argument registers.
 #[repr(C)]
