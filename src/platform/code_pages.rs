@@ -3,10 +3,11 @@
 //! executable.
 
 use super::cancel::NotNow;
+use super::maps::Mapping;
 use super::pages::leak_sanitizer;
 use crate::error::Error;
 use crate::sync::{AcqRel, Acquire, AtomicPtr};
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
 /// What is to be mapped again: all in whole pages.
@@ -67,7 +68,7 @@ unsafe fn fill(place: *mut c_void, layout: Layout) -> Result<NonNull<u8>, Error>
 /// # Safety
 /// `place` is a mapping of at least the code's length that nobody uses.
 unsafe fn map_code(place: *mut c_void, layout: Layout) -> Result<(), Error> {
-    if let Some(source) = Source::of(layout.code.addr().get()) {
+    if let Some(source) = source(layout.code.addr().get()) {
         for name in [source.name(), c"/proc/self/exe"] {
             // Not waiting, should something else than a file have its name by now.
             let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
@@ -166,98 +167,30 @@ impl Drop for File {
     }
 }
 
-/// A file, and where in it an address was mapped from.
-struct Source {
-    line: [u8; LINE],
-    name_at: usize,
-    offset: i64,
-}
-
-/// A path and what stands before it.
-const LINE: usize = libc::PATH_MAX as usize + 128;
-
-impl Source {
-    /// That of the library's code. Looked for once, because every copy makes the list longer.
-    fn of(code: usize) -> Option<&'static Self> {
-        static FOUND: AtomicPtr<Source> = AtomicPtr::new(std::ptr::null_mut());
-        // Acquire: partner: the exchange below.
-        // SAFETY: null, or what is put there below, never freed.
-        if let Some(found) = unsafe { FOUND.load(Acquire).as_ref() } {
-            return Some(found);
-        }
-        let found = Self::find(code)?;
-        // SAFETY: the layout is not empty.
-        let memory = unsafe { std::alloc::alloc(std::alloc::Layout::new::<Self>()) };
-        let memory = NonNull::new(memory.cast::<Self>())?.as_ptr();
-        // SAFETY: fresh memory of this layout.
-        unsafe { memory.write(found) };
-        let none = std::ptr::null_mut();
-        // AcqRel: partner: the load above. If another thread was first, it has found the same.
-        let _ = FOUND.compare_exchange(none, memory, AcqRel, Acquire);
-        // SAFETY: one of the two, neither is freed.
-        unsafe { FOUND.load(Acquire).as_ref() }
+/// Where the library's code was mapped from. Looked for once, because every copy makes the list longer.
+fn source(code: usize) -> Option<&'static Mapping> {
+    static FOUND: AtomicPtr<Mapping> = AtomicPtr::new(std::ptr::null_mut());
+    // Acquire: partner: the exchange below.
+    // SAFETY: null, or what is put there below, never freed.
+    if let Some(found) = unsafe { FOUND.load(Acquire).as_ref() } {
+        return Some(found);
     }
-
-    /// What /proc/self/maps says of the address, without allocating.
-    fn find(address: usize) -> Option<Self> {
-        // SAFETY: a string.
-        let file = File(unsafe {
-            libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC)
-        });
-        let mut found = Self { line: [0; LINE], name_at: 0, offset: 0 };
-        let (mut buffer, mut len) = ([0u8; 1024], 0);
-        loop {
-            // SAFETY: the buffer has this much room. (A file that was not opened is not read.)
-            let read = unsafe { libc::read(file.0, buffer.as_mut_ptr().cast(), buffer.len()) };
-            let read = usize::try_from(read).ok().filter(|read| *read > 0)?;
-            for byte in &buffer[..read] {
-                if *byte != b'\n' {
-                    // The last byte stays NUL.
-                    if len < LINE - 1 {
-                        found.line[len] = *byte;
-                        len += 1;
-                    }
-                } else if found.parse(len, address).is_some() {
-                    return Some(found);
-                } else {
-                    found.line[..len].fill(0);
-                    len = 0;
-                }
-            }
-        }
-    }
-
-    /// "7f12a000-7f12b000 r-xp 00001000 08:01 123    /usr/lib/..." , if the address is in it.
-    fn parse(&mut self, len: usize, address: usize) -> Option<()> {
-        let line = &self.line[..len];
-        let name_at = line.iter().position(|byte| *byte == b'/')?;
-        let mut words = std::str::from_utf8(&line[..name_at]).ok()?.split(' ');
-        let (start, end) = words.next()?.split_once('-')?;
-        let offset = i64::from_str_radix(words.nth(1)?, 16).ok()?;
-        let start = usize::from_str_radix(start, 16).ok()?;
-        let end = usize::from_str_radix(end, 16).ok()?;
-        (start..end).contains(&address).then(|| {
-            self.offset = offset + (address - start) as i64;
-            self.name_at = name_at;
-        })
-    }
-
-    fn name(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.line[self.name_at..]).unwrap_or_default()
-    }
+    let found = Mapping::of(code).ok()?.filter(|it| !it.name().is_empty())?;
+    // SAFETY: the layout is not empty.
+    let memory = unsafe { std::alloc::alloc(std::alloc::Layout::new::<Mapping>()) };
+    let memory = NonNull::new(memory.cast::<Mapping>())?.as_ptr();
+    // SAFETY: fresh memory of this layout.
+    unsafe { memory.write(found) };
+    let none = std::ptr::null_mut();
+    // AcqRel: partner: the load above. If another thread was first, it has found the same.
+    let _ = FOUND.compare_exchange(none, memory, AcqRel, Acquire);
+    // SAFETY: one of the two, neither is freed.
+    unsafe { FOUND.load(Acquire).as_ref() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_file_of_an_address_is_found() {
-        let source = Source::find(copy as *const () as usize).expect("code comes from a file");
-        let program = std::env::current_exe().unwrap();
-        assert_eq!(source.name().to_str().unwrap(), program.to_str().unwrap());
-        assert!(Source::find(0x10).is_none());
-    }
 
     #[test]
     fn a_copy_in_memory_can_be_mapped_and_not_changed() {

@@ -9,6 +9,8 @@ pub(crate) mod environment;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod logging;
+#[cfg(not(loom))]
+pub(crate) mod maps;
 pub(crate) mod membarrier;
 pub(crate) mod memory;
 #[cfg(not(loom))]

@@ -1,6 +1,7 @@
 //! Code in memory: which shared object a function is in, and whether it is code at all.
 
 use super::cancel::NotNow;
+use super::maps::{Mapping, NotTold};
 use std::ffi::{c_char, c_void};
 
 /// A shared object, held so that it stays loaded as long as this lives.
@@ -118,61 +119,11 @@ pub(crate) fn is_executable(address: *const ()) -> bool {
     // SAFETY: `look` is called before this returns, with `search`.
     unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut search).cast()) };
     // Code that was made at run time is in no object.
-    search.found || maps_say_executable(address.addr())
-}
-
-/// The same from /proc/self/maps, without allocating.
-fn maps_say_executable(address: usize) -> bool {
-    // SAFETY: a string.
-    let file = unsafe { libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if file < 0 {
-        return true;
-    }
-    let mut executable = false;
-    let mut line = Line::EMPTY;
-    let mut buffer = [0u8; 4096];
-    loop {
-        // SAFETY: the buffer has this much room.
-        let read = unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) };
-        let Ok(read @ 1..) = usize::try_from(read) else { break };
-        for byte in &buffer[..read] {
-            if line.push(*byte) {
-                executable |= line.is_executable_at(address);
-                line = Line::EMPTY;
-            }
+    search.found
+        || match Mapping::of(address.addr()) {
+            Ok(mapping) => mapping.is_some_and(|it| it.is_executable),
+            Err(NotTold) => true,
         }
-    }
-    // SAFETY: opened above, and nobody else has it.
-    unsafe { libc::close(file) };
-    executable
-}
-
-/// The start of a line of /proc/self/maps: "7f12a000-7f12b000 r-xp ...".
-struct Line {
-    len: usize,
-    text: [u8; 48],
-}
-
-impl Line {
-    const EMPTY: Self = Self { len: 0, text: [0; 48] };
-
-    /// True at the line's end. The path at its end is of no use here.
-    fn push(&mut self, byte: u8) -> bool {
-        if byte != b'\n' && self.len < self.text.len() {
-            self.text[self.len] = byte;
-            self.len += 1;
-        }
-        byte == b'\n'
-    }
-
-    fn is_executable_at(&self, address: usize) -> bool {
-        let text = std::str::from_utf8(&self.text[..self.len]).unwrap_or_default();
-        let mut words = text.split(' ');
-        let (range, rights) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let Some((start, end)) = range.split_once('-') else { return false };
-        let number = |text| usize::from_str_radix(text, 16).unwrap_or(0);
-        rights.as_bytes().get(2) == Some(&b'x') && (number(start)..number(end)).contains(&address)
-    }
 }
 
 #[cfg(all(test, not(any(loom, miri))))]
