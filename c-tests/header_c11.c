@@ -83,6 +83,8 @@ AT(cbr_queue_options, policy, 32);
 AT(cbr_queue_options, flags, 36);
 
 SAME(sizeof(cbr_event), 48);
+SAME(sizeof(cbr_stats), 136);
+SAME(sizeof(cbr_callback_info), 136);
 AT(cbr_event, handle, 0);
 AT(cbr_event, data, 8);
 AT(cbr_event, len, 16);

@@ -28,8 +28,9 @@
  *  7. cbr_status is CBR_OK, which is 0, or a negative error. cbr_last_error has the words. A thread's
  *     first use of the library, whatever the function, may give CBR_ERR_NOMEM or CBR_ERR_SYSTEM.
  *  8. Structures that a host fills start with their size; use the initialisers. Zero in a field means
- *     the default.
- *  9. Scope 0 is the process's default scope for registration, names and keys.
+ *     the default. Those that the library fills get at most so many bytes, and size says how many.
+ *  9. Scope 0 is the process's default scope for registration, names and keys, and the whole process
+ *     for statistics and reports.
  *
  * Every process has its own handles, and so has every static copy of this library in a process.
  */
@@ -438,6 +439,114 @@ typedef struct cbr_event {
  * and no `void *`. 0 is none.
  */
 typedef uint64_t cbr_thunk;
+
+/**
+ * cbr_stats is numbers of the process, or of a scope. Taken while other threads go on: the numbers are
+ * each right, and need not agree with each other to the last one. Those that count what has happened
+ * never go back, also when threads end.
+ */
+typedef struct cbr_stats {
+  /**
+   * sizeof(cbr_stats); then how much of it was filled.
+   */
+  size_t size;
+  /**
+   * Callbacks that can be called now.
+   */
+  uint64_t live;
+  /**
+   * Callbacks that were ever registered, and those of them whose end is complete.
+   */
+  uint64_t registered;
+  uint64_t destroyed;
+  /**
+   * Callbacks that have ended, and whose destroy has not returned.
+   */
+  uint64_t destroy_pending;
+  /**
+   * Calls, dispatches, holds and pins that have entered a callback. Of a scope: 0.
+   */
+  uint64_t calls;
+  /**
+   * Of these, those that cbr_fail has marked as failed. Of a scope: 0.
+   */
+  uint64_t failures;
+  /**
+   * Calls that found their callback gone. Of a scope: 0.
+   */
+  uint64_t stale;
+  /**
+   * Calls, pins and holds inside a callback now.
+   */
+  uint64_t in_flight;
+  /**
+   * Threads that use the library; of a scope: that are inside one of its callbacks now.
+   */
+  uint64_t threads;
+  /**
+   * Queues that are there, and events that wait in them.
+   */
+  uint64_t queues;
+  uint64_t queued;
+  /**
+   * Events that were ever put into queues, taken out by dispatchers, and dropped: displaced by others,
+   * or left when the queue or their owner closed. Of a scope: by its queues that are there.
+   */
+  uint64_t posted;
+  uint64_t dispatched;
+  uint64_t dropped;
+  /**
+   * Thunks that are open, and calls of thunks that no callback got (those count as stale as well). Of a
+   * scope: 0.
+   */
+  uint64_t thunks;
+  uint64_t thunk_stale;
+} cbr_stats;
+
+/**
+ * cbr_callback_info describes a callback.
+ */
+typedef struct cbr_callback_info {
+  /**
+   * sizeof(cbr_callback_info); then how much of it was filled.
+   */
+  size_t size;
+  cbr_handle handle;
+  /**
+   * 0: the default scope.
+   */
+  cbr_scope scope;
+  cbr_signature signature;
+  uint32_t references;
+  /**
+   * Calls, pins and holds that are inside now.
+   */
+  uint32_t in_flight;
+  /**
+   * As cbr_callback_options had them.
+   */
+  uint32_t flags;
+  /**
+   * When it was registered, by CLOCK_MONOTONIC. 0: not noted, because it was registered with nothing but
+   * a function, its data and a destroy function, and the check level was below 2.
+   */
+  int64_t registered_ns;
+  /**
+   * Of CBR_METERED callbacks alone, which this version does not have: 0.
+   */
+  uint64_t calls;
+  uint64_t failures;
+  /**
+   * Its name, NUL-terminated, cut between characters if it is longer.
+   */
+  char name[64];
+} cbr_callback_info;
+
+/**
+ * cbr_write_fn takes a part of a text, `len` bytes, not NUL-terminated. It is called before the function
+ * that it was given to returns, and never later.
+ */
+typedef void (*cbr_write_fn)(void *user_data, const char *data, size_t len);
 
 /**
  * Done.
@@ -1188,13 +1297,50 @@ cbr_status cbr_thunk_close(cbr_thunk thunk);
  * `level`: 0: handles only; the signature that is given to cbr_enter and cbr_hold is not compared.
  * 1: the default. 2: also, whether functions that are registered are code (CBR_ERR_INVALID), and how
  * long cbr_call, cbr_hook_call, cbr_key_call and cbr_call_ptr take: from CALLBRIDGE_SLOW_MS
- * milliseconds on (default 100) the callback is logged by name. Level 2 makes calls slower; back at
+ * milliseconds on (default 100) the callback is logged by name; and where each callback is registered is
+ * noted, for cbr_report. Level 2 makes calls slower; back at
  * level 1 they are as before.
  * The environment variable CALLBRIDGE_CHECK sets the level at the first use of the library.
  * Threads: any.
  * Returns: CBR_OK; CBR_ERR_INVALID for another level.
  */
 cbr_status cbr_set_check(uint32_t level);
+
+/**
+ * cbr_stats_get fills `out_stats` with the numbers of `scope`, or, if that is 0, of the process. Takes a
+ * look at every callback and every thread; calls go on as fast as ever.
+ * `out_stats`: its `size` is to be set; at most so many bytes are written, and `size` says how many.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_STALE if the scope is gone; CBR_ERR_KIND; CBR_ERR_INVALID if `out_stats` is
+ * NULL or its `size` too small.
+ */
+cbr_status cbr_stats_get(cbr_scope scope,
+                         struct cbr_stats *out_stats);
+
+/**
+ * cbr_callback_info_get describes a callback that lives.
+ * `out_info`: as `out_stats` of cbr_stats_get.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_STALE; CBR_ERR_KIND; CBR_ERR_INVALID if `out_info` is NULL or its `size` too
+ * small; CBR_ERR_LIMIT at 4096 nested calls.
+ */
+cbr_status cbr_callback_info_get(cbr_handle handle,
+                                 struct cbr_callback_info *out_info);
+
+/**
+ * cbr_report writes a table of the live callbacks of `scope`, or, if that is 0, of the process, for
+ * people: handle, name, scope, references, calls that are inside, calls and failures, age, function, and
+ * where it was registered. "-" is what is not known: the age of a callback that was registered with nothing
+ * but a function, its data and a destroy function, and where, unless the check level was 2 (cbr_set_check).
+ * Its words may change with any version.
+ * `write`: gets the text, in one piece or several; may use the library.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_NULL if `write` is NULL; CBR_ERR_STALE if the scope is gone; CBR_ERR_KIND;
+ * CBR_ERR_NOMEM: nothing was written.
+ */
+cbr_status cbr_report(cbr_scope scope,
+                      cbr_write_fn write,
+                      void *user_data);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -67,7 +67,7 @@ impl Callback {
             signature: Signature::DEFAULT,
             cold: ColdParts { name, ..ColdParts::NONE },
         };
-        match registry::register(record, &new, false) {
+        match registry::register(record, &new, false, std::ptr::null()) {
             Ok(handle) => Ok(Self { handle }),
             Err(error) => {
                 // SAFETY: from `into_raw` above, and not registered.

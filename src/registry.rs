@@ -1,11 +1,17 @@
 //! Where the features meet: all of the process, and what touches more than one of them.
 
-use crate::engine::{Closed, ENGINE, Handle, Patience, Record, Registration, invoke};
+use crate::engine::{
+    Census, Closed, ColdParts, ENGINE, Handle, Patience, Record, Registration, invoke,
+};
 use crate::error::Error;
 use crate::features::directory::keys::Keys;
 use crate::features::directory::names::Names;
-use crate::features::queue::Queues;
+use crate::features::observe::{report, text::Text};
+use crate::features::queue::{Queues, numbers};
+#[cfg(not(miri))]
+use crate::features::thunk;
 use crate::platform::module::{self, NotFound, Object};
+use crate::platform::{caller, clock};
 
 /// The process's names.
 pub(crate) static NAMES: Names = Names::new();
@@ -25,17 +31,29 @@ pub(crate) fn close_scope(
     })
 }
 
-/// Registers a callback, after a look at its functions if the check level asks for it. `keep_loaded`:
-/// the shared object of its function stays.
+/// Registers a callback, after a look at its functions, and at who registers it, if the check level asks
+/// for it. `keep_loaded`: the shared object of its function stays. `entry`: what the host has called.
 #[inline(always)]
 pub(crate) fn register(
     record: &Record,
     new: &Registration<'_>,
     keep_loaded: bool,
+    entry: *const (),
 ) -> Result<Handle, Error> {
     if ENGINE.check.is_thorough() {
         look_at_functions(new)?;
+        let cold = ColdParts { site: caller::of(entry), ..new.cold };
+        return register_unchecked(record, &Registration { cold, ..*new }, keep_loaded);
     }
+    register_unchecked(record, new, keep_loaded)
+}
+
+#[inline(always)]
+fn register_unchecked(
+    record: &Record,
+    new: &Registration<'_>,
+    keep_loaded: bool,
+) -> Result<Handle, Error> {
     if (new.cold.home.0 | new.cold.destroy_queue.0) != 0 {
         Queues::check_owned(record, new.cold.home)?;
         Queues::check_owned(record, new.cold.destroy_queue)?;
@@ -77,4 +95,57 @@ fn look_at_functions(new: &Registration<'_>) -> Result<(), Error> {
         return Err(Error::Invalid("on_error is no code: it lies in no executable mapping"));
     }
     Ok(())
+}
+
+/// What there is, and what it has done.
+pub(crate) struct Stats {
+    pub(crate) census: Census,
+    pub(crate) queues: numbers::Totals,
+    pub(crate) thunks: u64,
+    pub(crate) thunk_stale: u64,
+}
+
+/// Of a scope, or with 0 of the process.
+pub(crate) fn stats(record: &Record, scope: Handle) -> Result<Stats, Error> {
+    ENGINE.check_scope(scope)?;
+    let census = ENGINE.census(record, scope)?;
+    let queues = numbers::totals(record, scope);
+    #[cfg(not(miri))]
+    let (thunks, thunk_stale) = if scope.0 == 0 { thunk::numbers() } else { (0, 0) };
+    #[cfg(miri)]
+    let (thunks, thunk_stale) = (0, 0);
+    Ok(Stats { census, queues, thunks, thunk_stale })
+}
+
+/// A table of the callbacks, for people.
+pub(crate) fn report(record: &Record, scope: Handle) -> Result<Text, Error> {
+    let (mut text, now, mut count) = (Text::new(), clock::nanoseconds(), 0);
+    report::begin(&mut text)?;
+    let mut result = Ok(());
+    ENGINE.for_each_callback(record, scope, |row| {
+        if result.is_err() {
+            return;
+        }
+        let function = module::Place(row.function.addr() as u64);
+        let site = module::Place(row.site);
+        // A scope that is gone took the callback with it.
+        let Ok(scope) = ENGINE.scope_name(record, row.scope) else { return };
+        count += 1;
+        let line = report::Line {
+            handle: row.handle.0,
+            name: row.name.as_str(),
+            scope: scope.as_str(),
+            references: row.references,
+            in_flight: row.in_flight,
+            calls: None,
+            failures: None,
+            age: (row.registered != 0).then(|| now.saturating_sub(row.registered)),
+            function: &function,
+            site: if row.site != 0 { Some(&site) } else { None },
+        };
+        result = report::line(&mut text, &line);
+    })?;
+    result?;
+    report::end(&mut text, count)?;
+    Ok(text)
 }

@@ -10,6 +10,7 @@ use super::slab::Entry;
 use super::slot::Slot;
 use super::{Engine, handle::Kind};
 use crate::error::Error;
+use crate::platform::clock;
 use crate::sync::{Acquire, AtomicPtr, AtomicU64, Relaxed, Release, fence};
 use std::ptr;
 
@@ -28,6 +29,11 @@ pub(crate) struct Cold {
     home: AtomicU64,
     /// The queue that destroy runs in; 0: where the callback ends.
     destroy_queue: AtomicU64,
+    /// When it was made, in nanoseconds, and where: an address in the code, or 0.
+    registered: AtomicU64,
+    site: AtomicU64,
+    /// As the host gave them.
+    flags: AtomicU64,
     /// While destroy waits in that queue: the next one that does, and the place of what it comes after.
     pub(crate) next_job: AtomicU64,
     pub(crate) job_position: AtomicU64,
@@ -47,6 +53,9 @@ impl Entry for Cold {
             membership: Membership::new(),
             home: AtomicU64::new(0),
             destroy_queue: AtomicU64::new(0),
+            registered: AtomicU64::new(0),
+            site: AtomicU64::new(0),
+            flags: AtomicU64::new(0),
             next_job: AtomicU64::new(0),
             job_position: AtomicU64::new(0),
             is_deferred: AtomicU64::new(0),
@@ -82,6 +91,23 @@ impl Cold {
         Handle(self.destroy_queue.load(Relaxed))
     }
 
+    /// When it was registered, in nanoseconds.
+    pub(super) fn registered(&self) -> u64 {
+        // Relaxed: as above.
+        self.registered.load(Relaxed)
+    }
+
+    /// Where it was registered; 0: not noted.
+    pub(super) fn site(&self) -> u64 {
+        // Relaxed: as above.
+        self.site.load(Relaxed)
+    }
+
+    pub(super) fn flags(&self) -> u32 {
+        // Relaxed: as above.
+        self.flags.load(Relaxed) as u32
+    }
+
     /// The callback that owns the entry.
     pub(super) fn owner(&self) -> Handle {
         // Acquire: partner: the store in `own_cold`.
@@ -108,6 +134,10 @@ pub(crate) struct ColdParts<'a> {
     pub(crate) home: Handle,
     /// 0: none.
     pub(crate) destroy_queue: Handle,
+    /// The host's flags.
+    pub(crate) flags: u32,
+    /// The address that it is registered from; 0: not noted.
+    pub(crate) site: u64,
 }
 
 impl ColdParts<'_> {
@@ -119,12 +149,15 @@ impl ColdParts<'_> {
         scope: Handle(0),
         home: Handle(0),
         destroy_queue: Handle(0),
+        flags: 0,
+        site: 0,
     };
 
     pub(crate) fn is_empty(&self) -> bool {
         self.name.is_empty()
             && self.on_error.is_none()
             && self.fallback | self.scope.0 | self.home.0 | self.destroy_queue.0 == 0
+            && u64::from(self.flags) | self.site == 0
     }
 }
 
@@ -144,6 +177,9 @@ impl Engine {
         cold.home.store(parts.home.0, Relaxed);
         cold.destroy_queue.store(parts.destroy_queue.0, Relaxed);
         cold.is_deferred.store(0, Relaxed);
+        cold.registered.store(clock::nanoseconds(), Relaxed);
+        cold.site.store(parts.site, Relaxed);
+        cold.flags.store(parts.flags.into(), Relaxed);
         Ok(index)
     }
 

@@ -124,6 +124,9 @@ impl Drop for Finalization<'_> {
             engine.end_scope(slot);
         } else {
             engine.end_cold(record, slot);
+            if handle.has_kind(Kind::Callback) {
+                record.counts.destroyed.count();
+            }
         }
         if handle.has_kind(Kind::Queue) {
             engine.free_slot_of(record, slot, handle.index(), true);

@@ -74,6 +74,7 @@ impl Engine {
         if !Word(slot.word.load(Acquire)).is_live_callback(handle) {
             return Err(self.back_out(record, frame, slot));
         }
+        record.calls.count();
         Ok(Stay { record, frame, slot })
     }
 
@@ -99,6 +100,7 @@ impl Engine {
             && Word(slot.word.load_sc()).is_live_callback(handle)
         {
             record.count_run(handle, slot, full);
+            record.calls.count();
             return Ok((frame, slot));
         }
         self.check_in(record, frame, slot, handle, ANY_TYPE)?;
@@ -171,6 +173,7 @@ impl Engine {
             self.check_home(record, frame, slot)?;
             self.attach_thread(record, frame, slot)?;
         }
+        record.calls.count();
         Ok(())
     }
 

@@ -76,6 +76,7 @@ pub(crate) fn call_not_entered(
     let slot = engine.slots.at(frame.handle().index());
     engine.check_home(record, frame, slot)?;
     engine.attach_thread(record, frame, slot)?;
+    record.calls.count();
     let stay = Stay { record, frame, slot };
     match engine.check.begin() {
         None => call_entered(engine, stay, arg),

@@ -23,6 +23,8 @@ pub(super) struct Shard {
     first: AtomicU32,
     last: AtomicU32,
     count: AtomicU32,
+    /// How many there ever were.
+    total: AtomicU64,
 }
 
 /// A callback's place in its scope.
@@ -37,7 +39,20 @@ pub(crate) struct Membership {
 impl Shard {
     #[cfg(loom)]
     pub(super) fn new() -> Self {
-        Self { first: AtomicU32::new(0), last: AtomicU32::new(0), count: AtomicU32::new(0) }
+        Self {
+            first: AtomicU32::new(0),
+            last: AtomicU32::new(0),
+            count: AtomicU32::new(0),
+            total: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Shard {
+    /// A new scope's.
+    pub(super) fn begin(&self) {
+        // Relaxed: published with the scope.
+        self.total.store(0, Relaxed);
     }
 }
 
@@ -84,6 +99,11 @@ impl LockedShard<'_> {
 
     pub(super) fn count(&self) -> u32 {
         self.shard.count.load(Relaxed)
+    }
+
+    /// How many callbacks were ever in it.
+    pub(super) fn total(&self) -> u64 {
+        self.shard.total.load(Relaxed)
     }
 
     /// The callbacks of this shard, oldest first.
@@ -171,6 +191,7 @@ impl Engine {
             return Err(Error::Closed);
         }
         shard.append(index, cold);
+        shard.shard.total.store(shard.total() + 1, Relaxed);
         // Relaxed: under the lock; read again only under all locks of the scope. Written once, because
         // other shards' threads read the line.
         if shard.scope.settled.load(Relaxed) == 0 {

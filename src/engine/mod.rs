@@ -5,10 +5,13 @@
 //! [`register`] begins a life, [`finalize`] ends it.
 
 mod attach;
+#[cfg(not(loom))]
+mod census;
 pub(crate) mod check;
 mod close;
 mod closed_queues;
 mod cold;
+mod counts;
 mod events;
 mod failure;
 mod finalize;
@@ -39,7 +42,11 @@ mod stack;
 mod threads;
 mod wait;
 
+#[cfg(not(loom))]
+pub(crate) use census::Census;
 pub(crate) use close::Closed;
+#[cfg(not(loom))]
+pub(crate) use cold::Cold;
 pub(crate) use cold::ColdParts;
 #[cfg(not(loom))]
 pub(crate) use frame::StackPlace;

@@ -97,18 +97,18 @@ impl Engine {
     pub(crate) fn leave_pin(&self, record: &Record, pin: Pin) -> Result<(), Fault> {
         if pin.token as u32 >> INDEX_BITS != ENTERED {
             return if Handle(pin.token).has_kind(Kind::Hold) {
-                self.end_hold(record, Handle(pin.token)).map_err(|error| record.fault(error))
+                self.end_hold(record, Handle(pin.token)).map_err(|error| record.misuse(error))
             } else {
-                Err(record.fault(Error::Stale))
+                Err(record.misuse(Error::Stale))
             };
         }
         if pin.record != u64::from(record.id()) {
-            return Err(record.fault(self.of_another_thread(pin)));
+            return Err(record.misuse(self.of_another_thread(pin)));
         }
         let tag = Tag::from_number((pin.token >> 32) as u32);
         let frame = record.frame(Handle(pin.token).index() as usize);
         let Some(frame) = frame.filter(|frame| tag.is_pin() && frame.tag.get() == tag) else {
-            return Err(record.fault(Error::Stale));
+            return Err(record.misuse(Error::Stale));
         };
         frame.tag.set(Tag::CALL);
         let slot = self.slots.at(frame.handle().index());

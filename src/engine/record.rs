@@ -5,6 +5,7 @@
 //! left in the middle stays on the stack, hollow, until what lies above has gone.
 
 use super::attach::Attachments;
+use super::counts::{Counter, Counts};
 use super::frame::{Failed, Frame, Tag};
 use super::handle::{Handle, Kind};
 use super::last_error::LastError;
@@ -75,6 +76,8 @@ pub(crate) struct Record {
     callable_bias: AtomicU64,
     /// Owner only: the slot of that callback.
     biased_slot: Cell<*const Slot>,
+    /// Calls and pins that have entered; where every call writes anyway.
+    pub(crate) calls: Counter,
     /// Owner only: the callback that was entered last, and how often in a row.
     run_of: Cell<Handle>,
     run: Cell<u32>,
@@ -143,6 +146,8 @@ pub(crate) struct Record {
     /// Owner only: the last failure.
     pub(crate) last_error: LastError,
 
+    /// What else the owner has done, and those before it.
+    pub(crate) counts: Counts,
     shown: Shown,
     order: Order,
 }
@@ -179,6 +184,7 @@ impl Record {
             limit: Cell::new(std::ptr::null()),
             callable_bias: AtomicU64::new(0),
             biased_slot: Cell::new(std::ptr::null()),
+            calls: Counter::new(),
             run_of: Cell::new(Handle(0)),
             run: Cell::new(0),
             posts_to: Cell::new(Handle(0)),
@@ -214,6 +220,7 @@ impl Record {
             fault: Cell::new(None),
             messages: Messages::new(),
             last_error: LastError::new(),
+            counts: Counts::new(),
             order: Order(std::array::from_fn(|_| Cell::new(0))),
             shown: Shown {
                 bias: AtomicU64::new(0),
@@ -449,9 +456,16 @@ impl Record {
         self.top.set(base.wrapping_add(index).map_addr(|address| address | tag));
     }
 
-    /// Says what went wrong, for the caller of a hot function.
+    /// Says what went wrong with a call, for the caller of a hot function.
     #[cold]
     pub(crate) fn fault(&self, error: Error) -> Fault {
+        self.counts.count_failure(error);
+        self.misuse(error)
+    }
+
+    /// The same of what is no call.
+    #[cold]
+    pub(crate) fn misuse(&self, error: Error) -> Fault {
         self.fault.set(Some(error));
         Fault
     }
@@ -480,6 +494,7 @@ impl Record {
         let is_stale = self.fault.get() == Some(Error::Stale);
         if is_stale {
             self.fault.set(None);
+            self.counts.uncount_stale();
         }
         is_stale
     }

@@ -51,10 +51,14 @@ impl Engine {
         let bits = typed | home | self.check.bits();
         if new.cold.scope.0 == 0 {
             self.publish(slot, handle, bits);
+            record.counts.registered.count();
             return Ok(handle);
         }
         match self.publish_in_scope(record, slot, handle, bits) {
-            Ok(()) => Ok(handle),
+            Ok(()) => {
+                record.counts.registered.count();
+                Ok(handle)
+            }
             Err(error) => {
                 // As if nothing had been: nobody has seen the handle, and its number is used again.
                 self.disown_cold(record, slot);

@@ -157,6 +157,7 @@ impl Engine {
         entry.detach.store(ptr::null_mut(), Relaxed);
         entry.settled.store(0, Relaxed);
         entry.unfinished.store(0, Relaxed);
+        entry.shards.iter().for_each(Shard::begin);
         slot.user_data.store(ptr::null_mut(), Relaxed);
         slot.destroy.store(ptr::null_mut(), Relaxed);
         slot.cold.store(index, Relaxed);

@@ -3,6 +3,8 @@
 #[cfg(not(loom))]
 pub(crate) mod directory;
 pub(crate) mod hook;
+#[cfg(not(loom))]
+pub(crate) mod observe;
 pub(crate) mod queue;
 #[cfg(not(any(loom, miri)))]
 pub(crate) mod thunk;

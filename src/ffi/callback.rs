@@ -141,7 +141,7 @@ pub unsafe extern "C-unwind" fn cbr_register(
         signature: Signature::DEFAULT,
         cold: ColdParts::NONE,
     };
-    match registry::register(record, &new, false) {
+    match registry::register(record, &new, false, cbr_register as *const ()) {
         Ok(handle) => {
             // SAFETY: not NULL, and the caller's promise.
             unsafe { *out_handle = handle.0 };
@@ -174,7 +174,10 @@ pub unsafe extern "C-unwind" fn cbr_register_with(
         if out_handle.is_null() {
             return Err(OUT_HANDLE);
         }
-        with_record(|record| registry::register(record, &new, flags & CBR_PIN_MODULE != 0))
+        with_record(|record| {
+            let entry = cbr_register_with as *const ();
+            registry::register(record, &new, flags & CBR_PIN_MODULE != 0, entry)
+        })
     });
     match result {
         Ok(handle) => {
@@ -225,6 +228,8 @@ unsafe fn registration<'a>(
             scope: Handle(options.scope),
             home: Handle(options.home),
             destroy_queue: Handle(options.destroy_queue),
+            flags: options.flags,
+            site: 0,
         },
     };
     Ok((new, options.flags))

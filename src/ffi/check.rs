@@ -11,7 +11,8 @@ use crate::error::Error;
 /// `level`: 0: handles only; the signature that is given to cbr_enter and cbr_hold is not compared.
 /// 1: the default. 2: also, whether functions that are registered are code (CBR_ERR_INVALID), and how
 /// long cbr_call, cbr_hook_call, cbr_key_call and cbr_call_ptr take: from CALLBRIDGE_SLOW_MS
-/// milliseconds on (default 100) the callback is logged by name. Level 2 makes calls slower; back at
+/// milliseconds on (default 100) the callback is logged by name; and where each callback is registered is
+/// noted, for cbr_report. Level 2 makes calls slower; back at
 /// level 1 they are as before.
 /// The environment variable CALLBRIDGE_CHECK sets the level at the first use of the library.
 /// Threads: any.

@@ -29,9 +29,11 @@ mod thunk;
 
 mod check;
 
+mod stats;
+
 pub use self::{
     call::*, callback::*, check::*, hook::*, key::*, name::*, queue::*, scope::*, signature::*,
-    status::*,
+    stats::*, status::*,
 };
 
 #[cfg(not(miri))]

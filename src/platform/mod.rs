@@ -1,6 +1,8 @@
 //! The operating system, one door a file. Nothing here knows what a callback is.
 
 pub(crate) mod cache;
+#[cfg(not(loom))]
+pub(crate) mod caller;
 pub(crate) mod cancel;
 pub(crate) mod clock;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri, feature = "libffi"))))]

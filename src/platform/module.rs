@@ -163,3 +163,35 @@ mod tests {
         program.keep();
     }
 }
+
+/// An address in the code as people know it: `object!function+0x12`, or the bare number.
+pub(crate) struct Place(pub(crate) u64);
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut found = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
+        let address = std::ptr::without_provenance::<c_void>(self.0 as usize);
+        // SAFETY: dladdr reads no memory at the address, and fills `found` when it returns other than 0. Its
+        // strings are those of the loader, which keeps them while the object is loaded; one that is being
+        // unloaded at this moment is what its callbacks must not outlive.
+        let (object, base, name, start) = unsafe {
+            if libc::dladdr(address, found.as_mut_ptr()) == 0 {
+                return write!(out, "{:#x}", self.0);
+            }
+            let found = found.assume_init();
+            let text = |text: *const c_char| match text.is_null() {
+                true => "",
+                false => std::ffi::CStr::from_ptr(text).to_str().unwrap_or_default(),
+            };
+            (text(found.dli_fname), found.dli_fbase, text(found.dli_sname), found.dli_saddr)
+        };
+        let object = object.rsplit('/').next().unwrap_or_default();
+        match name {
+            "" => write!(out, "{object}+{:#x}", self.0 - base.addr() as u64),
+            name => match self.0 - start.addr() as u64 {
+                0 => write!(out, "{object}!{name}"),
+                offset => write!(out, "{object}!{name}+{offset:#x}"),
+            },
+        }
+    }
+}

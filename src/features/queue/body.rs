@@ -1,6 +1,7 @@
 //! What a queue is, being inside one, and an event on its way out.
 
 use super::jobs::Jobs;
+use super::numbers::Numbers;
 use super::post::Waiting;
 use super::ring::{Event, Ring};
 use super::room::Room;
@@ -38,6 +39,7 @@ pub(crate) struct Queue {
     pub(super) signal: Signal,
     pub(super) room: Room,
     pub(super) jobs: Jobs,
+    pub(super) numbers: Numbers,
     /// 1 once an event had an owner.
     pub(super) has_owned: AtomicU32,
     /// 1 once the host has a descriptor.
@@ -137,6 +139,7 @@ impl Queue {
                 continue;
             };
             position = next;
+            self.numbers.count_dropped();
             self.room.tell();
             Taken { engine, record, event, note }.drop_it(why);
         }

@@ -55,6 +55,9 @@ pub(super) struct Delivery {
     /// References of events that are over, of one callback.
     over: Handle,
     count: u64,
+    /// Whose events these are, as long as its frame is there, and how many were taken out.
+    queue: *const Queue,
+    taken: u64,
 }
 
 impl Delivery {
@@ -90,6 +93,8 @@ impl Delivery {
             opened: inside.queue().opened,
             over: Handle(0),
             count: 0,
+            queue: inside.queue(),
+            taken: 0,
         };
         // SAFETY: memory of this layout, nobody else's.
         unsafe { it.write(fresh) };
@@ -114,6 +119,8 @@ impl Delivery {
     unsafe fn end(it: *mut Self, engine: &Engine, record: &Record) {
         // SAFETY: the caller's promise.
         let (outer, over, count) = unsafe { ((*it).outer, (*it).over, (*it).count) };
+        // SAFETY: as above; the dispatch is inside the queue still.
+        unsafe { (*(*it).queue).numbers.count_dispatched((*it).taken) };
         record.deliveries.set(outer.cast());
         let other: *mut Self = record.spare_delivery.replace(it.cast()).cast();
         if !other.is_null() {
@@ -326,6 +333,7 @@ impl Dispatch<'_> {
         let Inside { engine, record, .. } = self.inside;
         // SAFETY: ours; nested dispatches have others.
         let delivery = unsafe { &mut *self.delivery };
+        delivery.taken += 1;
         let handle = delivery.event.handle();
         let before = (delivery.over, delivery.count);
         if delivery.over != handle {

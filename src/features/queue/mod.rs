@@ -24,6 +24,8 @@ mod event;
 #[cfg(not(loom))]
 mod jobs;
 #[cfg(not(loom))]
+pub(crate) mod numbers;
+#[cfg(not(loom))]
 mod open;
 #[cfg(not(loom))]
 pub(crate) mod post;

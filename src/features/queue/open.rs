@@ -1,6 +1,7 @@
 //! A queue's life: opening, whose it is, closing; and all queues of the process.
 
 use super::body::{CLOSED, DRAINING, OPEN};
+use super::numbers::{Numbers, Totals};
 use super::post::Waiting;
 use super::ring::Ring;
 use super::room::Room;
@@ -47,9 +48,15 @@ pub(crate) struct Queues {
     list: Mutex<Vec<Handle>>,
     /// How many are in the list.
     count: AtomicU32,
+    /// What those have done that are gone.
+    ended: Mutex<Totals>,
 }
 
-static QUEUES: Queues = Queues { list: Mutex::new(Vec::new()), count: AtomicU32::new(0) };
+pub(super) static QUEUES: Queues = Queues {
+    list: Mutex::new(Vec::new()),
+    count: AtomicU32::new(0),
+    ended: Mutex::new(Totals::NONE),
+};
 
 impl Queues {
     fn list(&self) -> MutexGuard<'_, Vec<Handle>> {
@@ -66,8 +73,14 @@ impl Queues {
         }
     }
 
+    /// What queues have done that are gone.
+    pub(super) fn ended(&self, record: &Record) -> Totals {
+        let _section = ENGINE.section(record);
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Shows every queue that is there all the while, from inside. Host code may run.
-    fn for_each(engine: &Engine, record: &Record, show: impl Fn(&Inside<'_>)) {
+    pub(super) fn for_each(engine: &Engine, record: &Record, mut show: impl FnMut(&Inside<'_>)) {
         if QUEUES.count.load(SeqCst) == 0 {
             return;
         }
@@ -197,6 +210,7 @@ fn make(
         signal,
         room: Room::new(),
         jobs: jobs::Jobs::new(),
+        numbers: Numbers::new(),
         has_owned: AtomicU32::new(0),
         is_polled: AtomicU32::new(0),
         opened: clock::pair(),
@@ -216,6 +230,8 @@ unsafe extern "C-unwind" fn free_queue(queue: *mut c_void) {
     }
     queue.drop_events(&ENGINE, record, Error::Closed, |_| true);
     queue.run_jobs(&ENGINE, record, |_| true);
+    let _section = ENGINE.section(record);
+    QUEUES.ended.lock().unwrap_or_else(PoisonError::into_inner).add(&queue.last_totals());
 }
 
 impl Queue {

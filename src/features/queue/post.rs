@@ -222,12 +222,16 @@ fn finish(
     displaced: Option<Taken<'_>>,
 ) -> Result<(), Error> {
     if put.is_err() {
+        if put == Err(Error::Full) {
+            queue.numbers.count_refused();
+        }
         engine.release_events(record, event.handle(), 1);
     } else {
         queue.tell(engine, record);
     }
     // Last: freeing is host code, which may unwind.
     if let Some(displaced) = displaced {
+        queue.numbers.count_dropped();
         displaced.drop_it(Error::Full);
     }
     put
@@ -249,12 +253,14 @@ fn drop_oldest(
         match queue.offer(engine, record, event, &mut displaced) {
             Err(Error::Full) => {
                 if let Some(oldest) = oldest {
+                    queue.numbers.count_dropped();
                     oldest.drop_it(Error::Full);
                 }
             }
             put => {
                 let finished = finish(engine, record, queue, event, put, oldest);
                 if let Some(displaced) = displaced {
+                    queue.numbers.count_dropped();
                     displaced.drop_it(Error::Full);
                 }
                 return finished;
@@ -276,6 +282,7 @@ fn block<'a>(
     if engine.owns_queue(record, inside.slot) {
         return Err(Error::Deadlock);
     }
+    queue.numbers.count_blocked();
     loop {
         let waits = queue.room.wait();
         // ORDER[room] the count, the barrier, then the try; partner: `Room::tell`. Where there is no
@@ -322,6 +329,7 @@ impl Queue {
             let old =
                 self.ring.replace(*position, event, |old| note.enter_if_possible(old.owner()));
             if let Some(event) = old {
+                self.numbers.count_coalesced();
                 *displaced = Some(Taken { engine, record, event, note });
                 return Ok(());
             }

@@ -186,6 +186,10 @@ impl Ring {
         unsafe { &*self.cells.as_ptr().add((position & self.mask) as usize) }
     }
 
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
     fn size(&self) -> u64 {
         self.mask + 1
     }

@@ -67,6 +67,11 @@ fn count(stub: &'static Stub) -> bool {
     stub.place().count_stale()
 }
 
+/// How many calls no callback got.
+pub(super) fn stale() -> u64 {
+    STALE.load(Relaxed)
+}
+
 fn warn(stub: &'static Stub, record: &Record, is_closed: bool, error: Error) {
     logging::warn(|| {
         let pool = stub.pool();

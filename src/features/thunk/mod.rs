@@ -142,6 +142,11 @@ pub(crate) fn close(record: &Record, thunk: Handle) -> Result<(), Error> {
     Ok(())
 }
 
+/// How many thunks are open, and how many calls of thunks no callback got.
+pub(crate) fn numbers() -> (u64, u64) {
+    (Pool::open_in_all(), call::stale())
+}
+
 fn release_name(name: Option<Text>) {
     if let Some(name) = name {
         name.release();

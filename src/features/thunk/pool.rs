@@ -27,6 +27,8 @@ pub(super) struct Pool {
     first: AtomicU32,
     last: AtomicU32,
     waiting: AtomicU32,
+    /// How many are open. Likewise.
+    open: AtomicU32,
 }
 
 // SAFETY: `chain` is a pool or null, and constant once the pool is published.
@@ -50,6 +52,13 @@ fn bucket(signature: Signature) -> &'static AtomicPtr<Pool> {
 impl Pool {
     pub(super) fn of_number(number: u32) -> Option<&'static Self> {
         BY_NUMBER.get(number)
+    }
+
+    /// How many thunks are open, of all signatures.
+    pub(super) fn open_in_all() -> u64 {
+        // Relaxed: a statistic.
+        let pools = (1..=COUNT.load(Relaxed)).filter_map(Self::of_number);
+        pools.map(|pool| u64::from(pool.open.load(Relaxed))).sum()
     }
 
     /// The signature's pool, if it has one.
@@ -95,6 +104,7 @@ impl Pool {
             first: AtomicU32::new(0),
             last: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            open: AtomicU32::new(0),
         };
         // SAFETY: fresh memory of this layout.
         unsafe { memory.write(pool) };
@@ -127,6 +137,7 @@ impl Pool {
             place.set_permanent();
         }
         place.forget_stale();
+        self.open.store(self.open.load(Relaxed) + 1, Relaxed);
         let (old_name, _) = place.fill(target.callback, target.fallback, target.name);
         Ok((place, old_name))
     }
@@ -183,6 +194,7 @@ impl Pool {
             return Err(Error::Stale);
         }
         let callback = place.stub().handle();
+        self.open.store(self.open.load(Relaxed).wrapping_sub(1), Relaxed);
         if place.end() && !place.is_permanent() {
             self.append(place.index());
         }

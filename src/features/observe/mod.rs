@@ -1,0 +1,5 @@
+//! What is going on, in words: for people and for monitoring. Numbers in, text out; who gathers them is
+//! [`crate::registry`].
+
+pub(crate) mod report;
+pub(crate) mod text;
