@@ -200,9 +200,9 @@ impl Engine {
         stay.record.pop(stay.frame);
         light_barrier();
         // Relaxed: ordered by the barriers. Live is most likely still this generation, and nothing to
-        // do in any case.
+        // do in any case; free is none of ours.
         let word = Word(stay.slot.word.load(Relaxed));
-        if !word.in_phase(Phase::Live) {
+        if word.has_ended() {
             self.left_ended(stay.record, stay.slot, handle, word);
         }
         Ok(())

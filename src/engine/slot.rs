@@ -56,6 +56,13 @@ impl Word {
         self.0 as u32 >> PHASE_SHIFT == phase as u32
     }
 
+    /// Is it revoked or being finalized, whatever the generation? One bit tells.
+    #[inline(always)]
+    pub(crate) fn has_ended(self) -> bool {
+        const ENDED: u32 = Phase::Revoked as u32 & Phase::Finalizing as u32;
+        self.0 as u32 & (ENDED << PHASE_SHIFT) != 0
+    }
+
     /// How many references a live word counts.
     pub(crate) fn references(self) -> u32 {
         (self.0 & REFERENCES_MASK) as u32 + 1
