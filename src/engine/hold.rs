@@ -21,13 +21,13 @@ impl Engine {
     }
 
     fn count_hold(&self, stay: Stay<'_>) -> Result<Handle, Error> {
-        let Stay { record, slot, frame } = stay;
+        let Stay { record, slot, handle, .. } = stay;
         // Relaxed: only a limit; the spare 2^30 are room for all that pass it at once.
         if slot.holds.load(Relaxed) >= MAX_HOLDS {
             return Err(Error::Limit("2^30 holds of one callback"));
         }
         let (token_slot, token) = self.take_slot(record, Kind::Hold)?;
-        token_slot.signature.store(frame.handle().0, Relaxed);
+        token_slot.signature.store(handle.0, Relaxed);
         token_slot.mark.store(Mark::fresh(token, 0).0, Relaxed);
         // Release: partner: the compare-exchange in `end_hold`.
         token_slot.word.store(Word::new(token.generation(), Phase::Live).0, Release);

@@ -63,7 +63,7 @@ impl Engine {
         let (Some(slot), Some(frame)) = (record.biased::<ANY_TYPE>(handle), record.next_frame())
         else {
             let (frame, slot) = self.enter_unbiased::<ANY_TYPE>(record, handle)?;
-            return Ok(Stay { record, frame, slot });
+            return Ok(Stay { record, frame, slot, handle });
         };
         // ORDER[inflight] publish, biased: release, then the light barrier; partner: the heavy one of
         // whoever sees the bias.
@@ -75,7 +75,7 @@ impl Engine {
             return Err(self.back_out(record, frame, slot));
         }
         record.calls.count();
-        Ok(Stay { record, frame, slot })
+        Ok(Stay { record, frame, slot, handle })
     }
 
     /// Enters by exchange: every call that is not one of a long run.
@@ -193,7 +193,6 @@ impl Engine {
         if !stay.record.is_plain_top(stay.frame) {
             return self.leave_cold(stay.record, stay.frame, stay.slot);
         }
-        let handle = stay.frame.handle();
         // ORDER[inflight] clear: release, so that what the callback did happens before destroy;
         // partner: the scan. Then the light barrier; partner: the heavy one in `quiesce`.
         stay.frame.cell.store(0, Release);
@@ -203,7 +202,7 @@ impl Engine {
         // do in any case; free is none of ours.
         let word = Word(stay.slot.word.load(Relaxed));
         if word.has_ended() {
-            self.left_ended(stay.record, stay.slot, handle, word);
+            self.left_ended(stay.record, stay.slot, stay.handle, word);
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ struct Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        let Stay { record, frame, slot } = self.stay;
+        let Stay { record, frame, slot, .. } = self.stay;
         // A failure has no caller to go to.
         let _ = self.engine.leave_cold(record, frame, slot);
     }
@@ -73,11 +73,12 @@ pub(crate) fn call_not_entered(
     fault: Fault,
 ) -> Result<isize, Fault> {
     let Some(frame) = record.take_special() else { return Err(fault) };
-    let slot = engine.slots.at(frame.handle().index());
+    let handle = frame.handle();
+    let slot = engine.slots.at(handle.index());
     engine.check_home(record, frame, slot)?;
     engine.attach_thread(record, frame, slot)?;
     record.calls.count();
-    let stay = Stay { record, frame, slot };
+    let stay = Stay { record, frame, slot, handle };
     match engine.check.begin() {
         None => call_entered(engine, stay, arg),
         Some(began) => call_timed(engine, stay, arg, began),
@@ -109,7 +110,7 @@ fn call_timed(
     began: u64,
 ) -> Result<isize, Fault> {
     let leaving = Leaving { engine, stay };
-    let timed = Timed(engine, stay.frame.handle(), Some(began));
+    let timed = Timed(engine, stay.handle, Some(began));
     let result = call_function(stay, arg);
     drop(timed);
     std::mem::forget(leaving);

@@ -61,7 +61,7 @@ impl Engine {
             record.push(frame);
             light_barrier();
             if Word(slot.word.load(Acquire)).is(handle, Phase::Live) {
-                return Ok(Stay { record, frame, slot });
+                return Ok(Stay { record, frame, slot, handle: cell });
             }
             record.forget_run();
             return Err(self.refuse_object(record, frame, slot, handle));
@@ -92,7 +92,7 @@ impl Engine {
             if cell.has_kind(Kind::Queue) {
                 record.count_post(cell, slot);
             }
-            return Ok(Stay { record, frame, slot });
+            return Ok(Stay { record, frame, slot, handle: cell });
         }
         Err(self.refuse_object(record, frame, slot, handle))
     }
@@ -197,7 +197,7 @@ impl Engine {
             && Word(slot.word.load_sc()).is(callback, Phase::Live);
         let seen = is_live.then(|| look(slot));
         // No callback has run, so none has failed.
-        let _ = self.leave(Stay { record, frame, slot });
+        let _ = self.leave(Stay { record, frame, slot, handle: callback });
         seen.ok_or(Error::Stale)
     }
 

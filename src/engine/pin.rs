@@ -65,7 +65,7 @@ impl Engine {
     ) -> Result<Pinned, Fault> {
         // Not by `enter`: at the nesting limit there is a frame for a hold all the same.
         let (frame, slot) = self.enter_cold(record, handle, true, Tag::HOLD)?;
-        let stay = self.checked(Stay { record, frame, slot }, signature)?;
+        let stay = self.checked(Stay { record, frame, slot, handle }, signature)?;
         let mut held = pinned(stay, Pin { token: 0, record: 0 });
         held.pin.token = self.hold(stay)?.0;
         Ok(held)
@@ -111,8 +111,9 @@ impl Engine {
             return Err(record.misuse(Error::Stale));
         };
         frame.tag.set(Tag::CALL);
-        let slot = self.slots.at(frame.handle().index());
-        self.leave(Stay { record, frame, slot })
+        let handle = frame.handle();
+        let slot = self.slots.at(handle.index());
+        self.leave(Stay { record, frame, slot, handle })
     }
 
     #[cold]

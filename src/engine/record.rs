@@ -666,4 +666,6 @@ pub(crate) struct Stay<'a> {
     pub(crate) record: &'a Record,
     pub(crate) frame: &'a Frame,
     pub(crate) slot: &'a Slot,
+    /// What the frame's cell names: the hot path has it at hand.
+    pub(crate) handle: Handle,
 }
