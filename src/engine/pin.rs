@@ -2,10 +2,11 @@
 //! ones a token ([`super::hold`]).
 
 use super::Engine;
-use super::frame::Tag;
+use super::frame::{Frame, Tag};
 use super::handle::{Handle, INDEX_BITS, Kind};
 use super::record::{Record, Stay};
 use super::signature::Signature;
+use super::slot::Slot;
 use crate::error::{Error, Fault};
 use crate::platform;
 use crate::sync::Relaxed;
@@ -73,23 +74,32 @@ impl Engine {
 
     #[inline(always)]
     fn checked<'a>(&self, stay: Stay<'a>, signature: Option<Signature>) -> Result<Stay<'a>, Fault> {
-        // Relaxed: published with LIVE.
-        let have = stay.slot.signature.load(Relaxed);
-        match signature {
-            Some(Signature(want)) if want != have => self.mismatched(stay, have, want)?,
-            _ => {}
+        if let Some(Signature(want)) = signature {
+            // Relaxed: published with LIVE.
+            let have = stay.slot.signature.load(Relaxed);
+            if want != have {
+                // Part by part: in registers, where the stay would be spilled.
+                self.mismatched(stay.record, stay.frame, stay.slot, have, want)?;
+            }
         }
         Ok(stay)
     }
 
     #[cold]
     #[inline(never)]
-    fn mismatched(&self, stay: Stay<'_>, have: u64, want: u64) -> Result<(), Fault> {
+    fn mismatched(
+        &self,
+        record: &Record,
+        frame: &Frame,
+        slot: &Slot,
+        have: u64,
+        want: u64,
+    ) -> Result<(), Fault> {
         if self.check.is_handles_only() {
             return Ok(());
         }
-        self.leave_cold(stay.record, stay.frame, stay.slot)?;
-        Err(stay.record.fault(Error::Signature { have, want }))
+        self.leave_cold(record, frame, slot)?;
+        Err(record.fault(Error::Signature { have, want }))
     }
 
     /// Ends a pin. The fault may be the callback's own, that it has failed: then the pin is ended.
