@@ -127,7 +127,7 @@ need_nightly() {
 
 need_build_tools() {
   need_rust
-  need cmake ninja=ninja-build pkg-config gcc g++ readelf=binutils ||
+  need cmake ninja=ninja-build pkg-config gcc g++ readelf=binutils dpkg-shlibdeps=dpkg-dev file ||
     die "the build tools could not be installed"
 }
 

@@ -151,6 +151,34 @@ case_components() {
   diff <(files "$prefix") <(files "$scratch/p")
 }
 
+# What `cpack -G DEB` makes: the files of an installation, in two packages that a consumer can be built and
+# run with, and of which a machine that only runs programs needs one.
+case_debian_packages() {
+  local folder lib root=$scratch/root
+  lib=lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)
+  folder=$(configure -DCMAKE_INSTALL_PREFIX=/usr -DCMAKE_INSTALL_LIBDIR="$lib" -DCMAKE_SKIP_INSTALL_ALL_DEPENDENCY=ON)
+  (cd "$folder" && umask 022 && cpack -G DEB >&2)
+  dpkg-deb -x "$folder"/libcallbridge0_*.deb "$root"
+  diff <(files "$prefix" | grep 'so\.0') <(files "$root" | sed -n "s,^\./usr/$lib,./lib,p") || die "the library's package is not the .so alone"
+  dpkg-deb -x "$folder"/libcallbridge-dev_*.deb "$scratch/dev"
+  [[ -f $root/usr/share/doc/libcallbridge0/copyright && -f $scratch/dev/usr/share/doc/libcallbridge-dev/copyright ]] ||
+    die "no copyright"
+  [[ -z $(comm -12 <(files "$root") <(files "$scratch/dev")) ]] || die "a file is in both packages"
+  [[ -z $(find "$root" "$scratch/dev" -mindepth 1 -type d ! -perm 755 -o -type f ! -perm 644) ]] ||
+    die "permissions: $(find "$root" "$scratch/dev" -mindepth 1 -type d ! -perm 755 -o -type f ! -perm 644)"
+  dpkg-deb -x "$folder"/libcallbridge-dev_*.deb "$root"
+  diff <(files "$prefix" | sort) <(files "$root" | sed -n "s,^\./usr/$lib,./lib,p; s,^\./usr/include,./include,p" | sort)
+  [[ $(dpkg-deb -f "$folder"/libcallbridge-dev_*.deb Depends) == "libcallbridge0 (= $(dpkg-deb -f "$folder"/libcallbridge0_*.deb Version))" ]] ||
+    die "the development package does not ask for the library of its own version"
+  dpkg-deb -f "$folder"/libcallbridge0_*.deb Depends | grep -q 'libc6 (>= ' || die "the library's needs are not told"
+  [[ $(dpkg-deb -I "$folder"/libcallbridge0_*.deb shlibs) == "libcallbridge 0 libcallbridge0 "* ]] || die "no shlibs"
+  with_pkg_config "$root/usr/$lib"
+  with_cmake "$root/usr" -DCMAKE_LIBRARY_ARCHITECTURE="${lib#lib/}"
+  rm -rf "$root"
+  dpkg-deb -x "$folder"/libcallbridge0_*.deb "$root"
+  expect "$output" env LD_LIBRARY_PATH="$root/usr/$lib" "$scratch/program"
+}
+
 case_uninstall() {
   local folder
   folder=$(configure -DCMAKE_INSTALL_PREFIX=/opt/callbridge)
