@@ -154,8 +154,52 @@ TEST(what_is_inside_and_what_waits_for_its_end_shows) {
   CHECK_OK(cbr_register(add_one, NULL, NULL, &handle));
   CHECK_OK(cbr_hold(handle, 0, &pin));
   CHECK_EQ(stats_of(0).in_flight, 1);
+  cbr_callback_info info = {.size = sizeof info};
+  CHECK_OK(cbr_callback_info_get(handle, &info));
+  CHECK_EQ(info.in_flight, 1);
   CHECK_OK(cbr_leave(&pin));
   CHECK_EQ(stats_of(0).in_flight, 0);
+}
+
+static intptr_t look_at_scopes(void *user_data, void *arg) {
+  cbr_scope *scopes = user_data;
+  (void)arg;
+  CHECK_EQ(stats_of(scopes[0]).in_flight, 1);
+  CHECK_EQ(stats_of(scopes[0]).threads, 1);
+  CHECK_EQ(stats_of(scopes[1]).in_flight, 0);
+  CHECK_EQ(stats_of(scopes[1]).threads, 0);
+  return 0;
+}
+
+TEST(a_call_is_inside_its_own_scope_alone) {
+  cbr_scope scopes[2];
+  cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;
+  cbr_handle handle;
+  for (int i = 0; i < 2; i++) CHECK_OK(cbr_scope_open("", &scopes[i]));
+  options.fn = (cbr_any_fn)look_at_scopes;
+  options.user_data = scopes;
+  options.scope = scopes[0];
+  CHECK_OK(cbr_register_with(&options, &handle));
+  CHECK_OK(cbr_call(handle, NULL, NULL));
+}
+
+TEST(scopes_queues_and_thunks_are_no_callbacks) {
+  cbr_handle handle;
+  cbr_scope scope;
+  cbr_queue queue;
+  cbr_thunk thunk;
+  cbr_any_fn fn;
+  CHECK_OK(cbr_register(add_one, NULL, NULL, &handle));
+  cbr_stats before = stats_of(0);
+  CHECK_OK(cbr_scope_open("", &scope));
+  CHECK_OK(cbr_queue_open(NULL, &queue));
+  CHECK_OK(cbr_thunk_open(handle, CBR_SIG_DEFAULT, 0, &fn, &thunk));
+  CHECK_EQ(stats_of(0).live, before.live);
+  CHECK_OK(cbr_thunk_close(thunk));
+  CHECK_OK(cbr_queue_close(queue, CBR_CLOSE_DISCARD));
+  CHECK_OK(cbr_scope_close(scope, -1, NULL));
+  CHECK_EQ(stats_of(0).registered, before.registered);
+  CHECK_EQ(stats_of(0).destroyed, before.destroyed);
 }
 
 TEST(a_scopes_numbers_are_its_own) {
@@ -310,6 +354,7 @@ TEST(the_report_shows_every_live_callback) {
   snprintf(number, sizeof number, "0x%016llx", (unsigned long long)handle);
   CHECK_CONTAINS(text, number);
   CHECK_CONTAINS(text, "on?message");
+  CHECK_CONTAINS(text, " ms "); /* its age; of the other one none is noted */
   CHECK_CONTAINS(text, "plugin");
   CHECK_CONTAINS(report_of(scope), "1 live callback\n");
   CHECK(strstr(text, number) != NULL);
