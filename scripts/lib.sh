@@ -127,7 +127,7 @@ need_nightly() {
 
 need_build_tools() {
   need_rust
-  need cmake ninja=ninja-build pkg-config gcc g++ readelf=binutils dpkg-shlibdeps=dpkg-dev file ||
+  need cmake ninja=ninja-build pkg-config gcc g++ readelf=binutils dpkg-shlibdeps=dpkg-dev file doxygen ||
     die "the build tools could not be installed"
 }
 

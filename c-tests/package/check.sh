@@ -59,6 +59,10 @@ configure() {
   local folder=$scratch/build
   cmake -S "$here/../.." -B "$folder" -DCMAKE_INSTALL_LIBDIR=lib "$@" >&2
   ln -s "$build/lib" "$folder/lib"
+  if [[ -d $build/docs ]]; then
+    rm -rf "$folder/docs"
+    ln -s "$build/docs" "$folder/docs"
+  fi
   printf '%s' "$folder"
 }
 
@@ -124,7 +128,8 @@ case_multiarch_libdir() {
 case_absolute_folders() {
   local folder
   folder=$(configure -DCMAKE_INSTALL_PREFIX="$scratch/out" \
-    -DCMAKE_INSTALL_LIBDIR="$scratch/libs" -DCMAKE_INSTALL_INCLUDEDIR="$scratch/headers")
+    -DCMAKE_INSTALL_LIBDIR="$scratch/libs" -DCMAKE_INSTALL_INCLUDEDIR="$scratch/headers" \
+    -DCMAKE_INSTALL_DATAROOTDIR="$scratch/data")
   cmake --install "$folder"
   [[ -f $scratch/headers/callbridge.h ]] || die "no header"
   [[ ! -e $scratch/out ]] || die "files in the prefix: $(files "$scratch/out")"
@@ -167,7 +172,7 @@ case_debian_packages() {
   [[ -z $(find "$root" "$scratch/dev" -mindepth 1 -type d ! -perm 755 -o -type f ! -perm 644) ]] ||
     die "permissions: $(find "$root" "$scratch/dev" -mindepth 1 -type d ! -perm 755 -o -type f ! -perm 644)"
   dpkg-deb -x "$folder"/libcallbridge-dev_*.deb "$root"
-  diff <(files "$prefix" | sort) <(files "$root" | sed -n "s,^\./usr/$lib,./lib,p; s,^\./usr/include,./include,p" | sort)
+  diff <(files "$prefix") <(files "$root" | sed "s,^\./usr/,./,; s,^\./$lib,./lib," | grep -v '/copyright$' | sort)
   [[ $(dpkg-deb -f "$folder"/libcallbridge-dev_*.deb Depends) == "libcallbridge0 (= $(dpkg-deb -f "$folder"/libcallbridge0_*.deb Version))" ]] ||
     die "the development package does not ask for the library of its own version"
   dpkg-deb -f "$folder"/libcallbridge0_*.deb Depends | grep -q 'libc6 (>= ' || die "the library's needs are not told"
@@ -177,6 +182,19 @@ case_debian_packages() {
   rm -rf "$root"
   dpkg-deb -x "$folder"/libcallbridge0_*.deb "$root"
   expect "$output" env LD_LIBRARY_PATH="$root/usr/$lib" "$scratch/program"
+}
+
+# A page for each function, which says what its comment says.
+case_man_pages() {
+  local function page
+  while read -r function; do
+    page=$prefix/share/man/man3/$function.3
+    [[ -f $page ]] || die "no page for $function"
+    grep -q '#include <callbridge' "$page" || die "$page does not say what to include"
+    grep -Eq "^$function \\\\- .{10}" "$page" || die "$page does not say what $function is: $(grep -A1 '^.SH NAME' "$page")"
+  done < <(nm -D --defined-only "$prefix/lib/libcallbridge.so" | sed -nE 's/.* T (cbr_[^@]*).*/\1/p')
+  grep -q 'STALE' "$prefix/share/man/man3/cbr_unregister.3" || die "a page without what the function returns"
+  grep -q 'async-signal-safe' "$prefix"/share/doc/callbridge/html/index.html || die "the conventions are not the main page"
 }
 
 case_uninstall() {
