@@ -805,7 +805,8 @@ bool cbr_is_live(cbr_handle handle);
  * longjmp call cbr_unwind_to.
  * Returns: CBR_OK; CBR_ERR_STALE: the callback was not entered; CBR_ERR_CALLBACK or CBR_ERR_PANIC:
  * it ran and said so with cbr_fail, and the result is not written; CBR_ERR_SIGNATURE if it was
- * registered with another signature than CBR_SIG_DEFAULT; CBR_ERR_KIND; CBR_ERR_LIMIT at 4096 nested
+ * registered with another signature than CBR_SIG_DEFAULT; CBR_ERR_THREAD on another thread than those
+ * of the callback's `home`, CBR_ERR_CLOSED if that queue is gone; CBR_ERR_KIND; CBR_ERR_LIMIT at 4096 nested
  * calls; CBR_ERR_NOMEM or CBR_ERR_SYSTEM at a thread's first use.
  */
 cbr_status cbr_call(cbr_handle handle,
@@ -819,11 +820,14 @@ cbr_status cbr_call(cbr_handle handle,
  * Ownership: the callback and its user_data live until cbr_leave; on this thread, in any order with
  * other pins. A pin that is not left when its thread ends is left then, and logged.
  * Threads: any. Not async-signal-safe.
- * Returns: CBR_OK; CBR_ERR_STALE; CBR_ERR_SIGNATURE; CBR_ERR_KIND; CBR_ERR_INVALID if `out_pin` is
- * NULL; CBR_ERR_LIMIT at 4096 nested calls and pins; CBR_ERR_NOMEM or CBR_ERR_SYSTEM at a thread's
+ * Returns: CBR_OK; CBR_ERR_STALE; CBR_ERR_SIGNATURE; CBR_ERR_KIND; CBR_ERR_THREAD and CBR_ERR_CLOSED as
+ * cbr_call; CBR_ERR_CALLBACK or CBR_ERR_PANIC if the scope's attach function has said so with cbr_fail:
+ * nothing is entered; CBR_ERR_INVALID if `out_pin` is NULL; CBR_ERR_LIMIT at 4096 nested calls and pins; CBR_ERR_NOMEM or CBR_ERR_SYSTEM at a thread's
  * first use. Then `out_pin` is unchanged.
  */
-cbr_status cbr_enter(cbr_handle handle, cbr_signature signature, struct cbr_pin *out_pin);
+cbr_status cbr_enter(cbr_handle handle,
+                     cbr_signature signature,
+                     struct cbr_pin *out_pin);
 
 /**
  * cbr_hold is cbr_enter for a pin that any thread may leave. It costs a shared write, is not part
