@@ -159,9 +159,11 @@ impl Attachments {
         self.remove_if(|attachment| attachment.scope == scope);
     }
 
-    /// The frame at `place` is left by a longjmp: the attach function that ran in it has not returned.
-    pub(super) fn abandon(&self, place: usize) {
+    /// The frame at `place` is left by a longjmp. True: an attach function ran in it, which has not returned.
+    pub(super) fn abandon(&self, place: usize) -> bool {
+        let before = self.count.get();
         self.remove_if(|attachment| attachment.attaching_in == place + 1);
+        self.count.get() != before
     }
 
     /// The newest one, which the list forgets.

@@ -6,13 +6,13 @@
 //! what the look does not find is outside, and is finalized here. `tests/protocol` has it as "ending
 //! many", and the waiting of several who close as "closers of a scope wait".
 
-use super::Engine;
 use super::frame::{Failed, Frame, StackPlace, Tag};
 use super::handle::{Handle, Kind};
 use super::members::SHARDS;
 use super::record::Record;
 use super::scope::Scope;
 use super::wait::{Note, Patience};
+use super::{Engine, probes};
 use crate::error::Error;
 use crate::platform::futex;
 use crate::platform::membarrier::Heavy;
@@ -114,7 +114,9 @@ impl Engine {
             let Ok(shard) = self.lock_shard(&section, scope, number) else { break };
             for member in shard.members() {
                 // Revoked by somebody else before: all the same to us.
-                let _ = self.revoke(self.slots.at(member.index()), member);
+                if self.revoke(self.slots.at(member.index()), member).is_ok() {
+                    probes::unregister(member);
+                }
             }
         }
         Ok(())

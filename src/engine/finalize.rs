@@ -1,11 +1,10 @@
 //! The end of a callback: destroy runs once, then the slot is free for the next generation.
 
-use super::Engine;
 use super::frame::{Failed, Frame, Tag};
 use super::handle::{Handle, Kind};
-use super::invoke;
 use super::record::Record;
 use super::slot::{Mark, Phase, Slot, Word};
+use super::{Engine, invoke, probes};
 use crate::platform::futex;
 use crate::sync::{Relaxed, Release, TotalOrder, light_barrier};
 
@@ -33,8 +32,11 @@ impl Engine {
         let finalization = Finalization { engine: self, record, slot, handle, frame };
         // Relaxed: a callback's are published with LIVE, which the compare-exchange has acquired; a
         // scope's by its locks, which whoever closes it has taken.
-        let destroy = slot.destroy.load(Relaxed);
-        invoke::destroy(destroy, slot.user_data.load(Relaxed), frame);
+        let (destroy, user_data) = (slot.destroy.load(Relaxed), slot.user_data.load(Relaxed));
+        if handle.has_kind(Kind::Callback) {
+            probes::destroy(handle, destroy, user_data);
+        }
+        invoke::destroy(destroy, user_data, frame);
         drop(finalization);
     }
 

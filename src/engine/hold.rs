@@ -1,10 +1,10 @@
 //! Holds: protection that any thread may end. They count in the slot, and each has a token, a slot
 //! of its own, so that a second leave of a copied pin is refused like any stale handle.
 
-use super::Engine;
 use super::handle::{Handle, Kind};
 use super::record::{Record, Stay};
 use super::slot::{Mark, Phase, Word};
+use super::{Engine, probes};
 use crate::error::{Error, Fault};
 use crate::sync::{AcqRel, Relaxed, Release, SeqCst};
 
@@ -45,6 +45,7 @@ impl Engine {
             return Err(Error::Stale);
         }
         let held = Handle(token_slot.signature.load(Relaxed));
+        probes::call_end(held);
         self.free_slot(record, token_slot, token.index());
         let slot = self.slots.at(held.index());
         // ORDER[inflight] count, then word, in the total order; partner: revoke, word, then count.

@@ -41,12 +41,12 @@
 //! Without membarrier every leave is an exchange followed by a load in the total order, nobody is
 //! biased, and the revoker needs neither heavy barrier nor second scan.
 
-use super::Engine;
 use super::frame::{Frame, Tag};
 use super::handle::{Handle, Kind};
 use super::record::{Record, Stay};
 use super::signature::Signature;
 use super::slot::{MANY, Mark, Phase, SPECIAL, Slot, TYPED, Word};
+use super::{Engine, probes};
 use crate::error::{Error, Fault};
 use crate::platform::membarrier::Heavy;
 use crate::sync::{Acquire, Relaxed, Release, SeqCst, TotalOrder, fence, light_barrier};
@@ -116,7 +116,12 @@ impl Engine {
         any_type: bool,
         tag: Tag,
     ) -> Result<(&'a Frame, &'a Slot), Fault> {
-        let slot = self.resolve(handle, Kind::Callback).map_err(|error| record.fault(error))?;
+        let slot = self.resolve(handle, Kind::Callback).map_err(|error| {
+            if error == Error::Stale {
+                probes::stale(handle);
+            }
+            record.fault(error)
+        })?;
         let frame = record.push_cold(tag).map_err(|error| record.fault(error))?;
         // ORDER[inflight] as in `enter`.
         frame.cell.swap_sc(handle.0);
@@ -181,18 +186,20 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn back_out(&self, record: &Record, frame: &Frame, slot: &Slot) -> Fault {
+        probes::stale(frame.handle());
         // No callback has run, so none has failed.
         let _ = self.leave_cold(record, frame, slot);
         record.forget_run();
         record.fault(Error::Stale)
     }
 
-    /// Leaves what `enter` entered. A fault: the callback has said that it failed.
+    /// Leaves what `enter` entered, and a call or a pin was. A fault: the callback has said that it failed.
     #[inline(always)]
     pub(crate) fn leave(&self, stay: Stay<'_>) -> Result<(), Fault> {
         if !stay.record.is_plain_top(stay.frame) {
-            return self.leave_cold(stay.record, stay.frame, stay.slot);
+            return self.leave_called(stay.record, stay.frame, stay.slot);
         }
+        probes::call_end(stay.handle);
         // ORDER[inflight] clear: release, so that what the callback did happens before destroy;
         // partner: the scan. Then the light barrier; partner: the heavy one in `quiesce`.
         stay.frame.cell.store(0, Release);
@@ -215,7 +222,31 @@ impl Engine {
         }
     }
 
-    /// The same in every other case: out of order, by exchange, failed, unwinding.
+    /// The same in every other case: out of order, by exchange, failed.
+    #[cold]
+    #[inline(never)]
+    fn leave_called(&self, record: &Record, frame: &Frame, slot: &Slot) -> Result<(), Fault> {
+        match frame.failed.get().error() {
+            None => probes::call_end(frame.handle()),
+            Some(error) => probes::call_failed(frame.handle(), error),
+        }
+        self.leave_cold(record, frame, slot)
+    }
+
+    /// An unwind or a longjmp leaves the call, or the thread ends inside the pin.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn leave_abandoned(
+        &self,
+        record: &Record,
+        frame: &Frame,
+        slot: &Slot,
+    ) -> Result<(), Fault> {
+        probes::call_failed(frame.handle(), frame.failed.get().error().unwrap_or(Error::Callback));
+        self.leave_cold(record, frame, slot)
+    }
+
+    /// Leaves what was entered, and no call has begun; or the call has been left above.
     #[cold]
     #[inline(never)]
     pub(crate) fn leave_cold(

@@ -2,10 +2,10 @@
 //! unwind: a C++ exception, pthread_exit or a cancellation passes through to its catcher, and the
 //! guards' drops release what the library holds (`catch_unwind` around a foreign unwind aborts).
 
-use super::Engine;
 use super::frame::{Frame, StackPlace};
 use super::handle::Handle;
 use super::record::{Record, Stay};
+use super::{Engine, probes};
 use crate::error::Fault;
 use crate::platform::{logging, thread_id};
 use crate::sync::Relaxed;
@@ -44,7 +44,7 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         let Stay { record, frame, slot, .. } = self.stay;
         // A failure has no caller to go to.
-        let _ = self.engine.leave_cold(record, frame, slot);
+        let _ = self.engine.leave_abandoned(record, frame, slot);
     }
 }
 
@@ -143,6 +143,7 @@ pub(crate) fn call_typed<R>(
     // Relaxed: published with LIVE, which enter has loaded.
     let function = stay.slot.function.load(Relaxed);
     let user_data = stay.slot.user_data.load(Relaxed);
+    probes::call_begin(handle, function);
     let result = if engine.check.is_thorough() {
         let _timed = Timed(engine, handle, engine.check.begin());
         call(function, user_data)
@@ -158,6 +159,7 @@ fn call_function(stay: Stay<'_>, arg: *mut c_void) -> isize {
     // Relaxed: published with LIVE, which enter has loaded.
     let function = stay.slot.function.load(Relaxed);
     let user_data = stay.slot.user_data.load(Relaxed);
+    probes::call_begin(stay.handle, function);
     // SAFETY: `enter::<false>` enters callbacks of the default signature only, whose function register
     // was given as a `CallbackFn`; user_data is alive while we are inside. That the function does what
     // it should is the host's promise.

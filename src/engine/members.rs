@@ -198,6 +198,7 @@ impl Engine {
             shard.scope.settled.store(1, Relaxed);
         }
         let special = if shard.scope.attach().is_some() { SPECIAL } else { 0 };
+        self.probe_register(slot, handle);
         self.publish(slot, handle, bits | special);
         Ok(())
     }

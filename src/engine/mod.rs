@@ -30,6 +30,7 @@ mod object;
 mod owner;
 mod pending;
 mod pin;
+pub(crate) mod probes;
 mod record;
 mod records;
 mod register;

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::sync::{AcqRel, Acquire, AtomicPtr, Relaxed, Release};
 use std::alloc::Layout;
+use std::ffi::c_char;
 use std::ptr::{self, NonNull};
 // Not loom's: it counts owners of memory that only one thread at a time writes.
 use std::sync::atomic::AtomicU32;
@@ -10,7 +11,7 @@ use std::sync::atomic::AtomicU32;
 /// Longest name in bytes.
 pub(crate) const NAME_MAX: usize = 255;
 
-/// A text that several may share: `count:32 | length:8 | so many bytes of UTF-8`, from the allocator.
+/// A text that several may share: `count:32 | length:8 | so many bytes of UTF-8 | NUL`, from the allocator.
 #[derive(Clone, Copy)]
 pub(crate) struct Text(NonNull<u8>);
 
@@ -19,13 +20,15 @@ const COUNT: usize = size_of::<AtomicU32>();
 impl Text {
     /// A copy, for one owner. None: there is no text, or no memory.
     fn new(name: &str, len: u8) -> Option<Self> {
-        // SAFETY: the layout has at least five bytes.
+        // SAFETY: the layout has at least six bytes.
         let text = NonNull::new(unsafe { std::alloc::alloc(layout(name.len())) })?;
-        // SAFETY: `text` has room for count, length and bytes, and is not shared yet.
+        // SAFETY: `text` has room for count, length, bytes and NUL, and is not shared yet.
         unsafe {
             text.cast::<AtomicU32>().write(AtomicU32::new(1));
             *text.add(COUNT).as_ptr() = len;
-            ptr::copy_nonoverlapping(name.as_ptr(), text.add(COUNT + 1).as_ptr(), name.len());
+            let bytes = text.add(COUNT + 1);
+            ptr::copy_nonoverlapping(name.as_ptr(), bytes.as_ptr(), name.len());
+            *bytes.add(name.len()).as_ptr() = 0;
         }
         Some(Self(text))
     }
@@ -59,6 +62,12 @@ impl Text {
             let bytes = std::slice::from_raw_parts(self.0.add(COUNT + 1).as_ptr(), len.into());
             std::str::from_utf8_unchecked(bytes)
         }
+    }
+
+    /// The same for C.
+    pub(crate) fn as_c(self) -> *const c_char {
+        // SAFETY: inside the allocation: count and length come before.
+        unsafe { self.0.add(COUNT + 1) }.as_ptr().cast()
     }
 
     /// As a pointer that [`Text::from_raw`] takes; null is none.
@@ -119,5 +128,6 @@ impl Name {
 }
 
 fn layout(len: usize) -> Layout {
-    Layout::from_size_align(COUNT + 1 + len, align_of::<AtomicU32>()).expect("at most 260 bytes")
+    Layout::from_size_align(COUNT + 1 + len + 1, align_of::<AtomicU32>())
+        .expect("at most 261 bytes")
 }

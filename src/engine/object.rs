@@ -196,8 +196,7 @@ impl Engine {
         let is_live = (known || self.sign_mark(record, slot, callback, mark))
             && Word(slot.word.load_sc()).is(callback, Phase::Live);
         let seen = is_live.then(|| look(slot));
-        // No callback has run, so none has failed.
-        let _ = self.leave(Stay { record, frame, slot, handle: callback });
+        self.leave_object(record, frame, slot, callback);
         seen.ok_or(Error::Stale)
     }
 

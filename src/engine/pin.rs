@@ -1,12 +1,12 @@
 //! Pins: a stay that the host begins and ends itself. Entered ones are a frame of this thread, held
 //! ones a token ([`super::hold`]).
 
-use super::Engine;
 use super::frame::{Frame, Tag};
 use super::handle::{Handle, INDEX_BITS, Kind};
 use super::record::{Record, Stay};
 use super::signature::Signature;
 use super::slot::Slot;
+use super::{Engine, probes};
 use crate::error::{Error, Fault};
 use crate::platform;
 use crate::sync::Relaxed;
@@ -54,7 +54,9 @@ impl Engine {
         let token = u64::from(tag.number()) << 32
             | u64::from(ENTERED << INDEX_BITS)
             | record.index_of(stay.frame) as u64;
-        Ok(pinned(stay, Pin { token, record: record.id().into() }))
+        let pinned = pinned(stay, Pin { token, record: record.id().into() });
+        probes::call_begin(handle, pinned.function);
+        Ok(pinned)
     }
 
     /// The same, to be left by any thread.
@@ -69,6 +71,7 @@ impl Engine {
         let stay = self.checked(Stay { record, frame, slot, handle }, signature)?;
         let mut held = pinned(stay, Pin { token: 0, record: 0 });
         held.pin.token = self.hold(stay)?.0;
+        probes::call_begin(handle, held.function);
         Ok(held)
     }
 

@@ -1,12 +1,12 @@
 //! Birth, references and revocation of a callback.
 
-use super::cold::ColdParts;
+use super::cold::{Cold, ColdParts};
 use super::handle::{Handle, Kind};
 use super::invoke::{AnyFn, DestroyFn};
 use super::record::Record;
 use super::signature::Signature;
 use super::slot::{MAX_REFERENCES, Mark, Phase, SPECIAL, Slot, TYPED, Word};
-use super::{Engine, invoke};
+use super::{Engine, invoke, probes};
 use crate::error::Error;
 use crate::sync::{AcqRel, Relaxed, Release, SeqCst, TotalOrder};
 use std::ffi::c_void;
@@ -50,6 +50,11 @@ impl Engine {
         let home = if new.cold.home.0 == 0 { 0 } else { SPECIAL };
         let bits = typed | home | self.check.bits();
         if new.cold.scope.0 == 0 {
+            // Before it can end.
+            match cold {
+                0 => probes::register(handle, invoke::function_to_pointer(new.function)),
+                _ => self.probe_register(slot, handle),
+            }
             self.publish(slot, handle, bits);
             record.counts.registered.count();
             return Ok(handle);
@@ -66,6 +71,15 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// A callback with cold data is about to be published.
+    pub(super) fn probe_register(&self, slot: &Slot, handle: Handle) {
+        let cold = self.cold_of(slot);
+        let name = cold.and_then(Cold::name_text);
+        let scope = cold.map_or(Handle(0), |cold| cold.membership.scope());
+        // Relaxed: ours alone.
+        probes::register_more(handle, slot.function.load(Relaxed), name, scope);
     }
 
     /// The callback begins to live.
@@ -140,7 +154,10 @@ impl Engine {
                     .map_err(Word),
             };
             match changed {
-                Ok(()) if last => return self.look_again_later(slot, handle),
+                Ok(()) if last => {
+                    probes::unregister(handle);
+                    return self.look_again_later(slot, handle);
+                }
                 Ok(()) => return,
                 Err(current) => word = current,
             }
@@ -172,6 +189,7 @@ impl Engine {
             let finalizing = Word::new(handle.generation(), Phase::Finalizing);
             // ORDER[inflight] as in `revoke_word`: what the mark says from here on is final.
             slot.word.compare_exchange(word.0, finalizing.0, SeqCst, Relaxed).map_err(Word)?;
+            probes::unregister(handle);
             if Mark(slot.mark.load_sc()).is_mine(record.id()) && slot.holds.load_sc() == 0 {
                 self.run_destroy(record, slot, handle);
             } else {
@@ -182,6 +200,7 @@ impl Engine {
             }
         } else {
             self.revoke_word(slot, word)?;
+            probes::unregister(handle);
             self.quiesce(record, slot, handle);
         }
         if self.has_pending() {

@@ -76,10 +76,13 @@ impl Engine {
             }
             Tag::QUEUE => self.abandon_queue(record, frame),
             _ => {
-                record.attachments.abandon(record.index_of(frame));
+                let attaching = record.attachments.abandon(record.index_of(frame));
                 let slot = self.slots.at(frame.handle().index());
                 // Nobody is left to be told of a failure.
-                let _ = self.leave_cold(record, frame, slot);
+                let _ = match attaching {
+                    true => self.leave_cold(record, frame, slot),
+                    false => self.leave_abandoned(record, frame, slot),
+                };
             }
         }
     }

@@ -4,10 +4,10 @@
 //! → waits for → is inside it …". The last thread to close a cycle has published its note after all
 //! the others, and so sees them all.
 
-use super::Engine;
 use super::handle::{Handle, Kind};
 use super::record::Record;
 use super::slot::Slot;
+use super::{Engine, probes};
 use crate::error::Error;
 use crate::platform::futex;
 use crate::platform::membarrier::Heavy;
@@ -62,8 +62,10 @@ impl Engine {
     ) -> Result<(), Error> {
         let slot = self.resolve(handle, Kind::Callback)?;
         // A callback that somebody else has revoked is waited for like our own.
-        if self.revoke(slot, handle).is_err() && !slot.is_ending(handle) {
-            return Err(Error::Stale);
+        match self.revoke(slot, handle) {
+            Ok(()) => probes::unregister(handle),
+            Err(_) if slot.is_ending(handle) => {}
+            Err(_) => return Err(Error::Stale),
         }
         self.quiesce(record, slot, handle);
         self.wait_until_ended(record, slot, handle, patience)

@@ -19,6 +19,7 @@ pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod pages;
 pub(crate) mod random;
+pub(crate) mod sdt;
 pub(crate) mod tls;
 pub(crate) mod wake;
 

@@ -6,7 +6,7 @@ use super::post::Waiting;
 use super::ring::{Event, Ring};
 use super::room::Room;
 use super::signal::Signal;
-use crate::engine::{Engine, Frame, Handle, Kind, Record, Slot, Tag};
+use crate::engine::{Engine, Frame, Handle, Kind, Record, Slot, Tag, probes};
 use crate::error::Error;
 use crate::sync::{AtomicU32, Relaxed, SeqCst, TotalOrder};
 
@@ -139,9 +139,8 @@ impl Queue {
                 continue;
             };
             position = next;
-            self.numbers.count_dropped();
             self.room.tell();
-            Taken { engine, record, event, note }.drop_it(why);
+            Taken { engine, record, event, note }.drop_it(self, why);
         }
     }
 }
@@ -195,8 +194,10 @@ pub(crate) struct Taken<'a> {
 }
 
 impl Taken<'_> {
-    /// It is not delivered. Host code runs.
-    pub(super) fn drop_it(self, why: Error) {
+    /// It is not delivered by `queue`, where it was. Host code runs.
+    pub(super) fn drop_it(self, queue: &Queue, why: Error) {
+        queue.numbers.count_dropped();
+        probes::drop(self.event.handle(), queue.handle, why);
         let Self { engine, record, event, note } = self;
         let reference = EventReference(engine, record, event.handle());
         event.free_payload(why);

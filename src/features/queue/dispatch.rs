@@ -3,7 +3,9 @@
 use super::call_on::Request;
 use super::ring::Event;
 use super::{Inside, Queue, Taken};
-use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Patience, Record, StackPlace, invoke};
+use crate::engine::{
+    ENGINE, Engine, Frame, Handle, Kind, Patience, Record, StackPlace, invoke, probes,
+};
 use crate::error::Error;
 use crate::platform::{clock, wake};
 use crate::sync::{Relaxed, SeqCst, spin_hint};
@@ -59,6 +61,10 @@ pub(super) struct Delivery {
     queue: *const Queue,
     taken: u64,
 }
+
+/// Where probes find whose event it is, and which queue's.
+const HANDLE: usize = std::mem::offset_of!(Delivery, shown.handle);
+const QUEUE: usize = std::mem::offset_of!(Delivery, shown.queue);
 
 impl Delivery {
     fn top(record: &Record) -> *mut Self {
@@ -348,6 +354,7 @@ impl Dispatch<'_> {
         let request = delivery.event.as_request();
         // A request frees itself.
         delivery.holds = true;
+        probes::dispatch_begin::<HANDLE, QUEUE>(self.delivery.cast());
         let delivered = Delivered { delivery: self.delivery };
         if before.0 != handle && before.1 > 0 {
             // Another dispatcher took what `step` had seen. Now that the event has its guard: a destroy
@@ -386,6 +393,7 @@ impl Drop for Delivered {
         let delivery = unsafe { &mut *self.delivery };
         // Ended by itself, also by an unwind.
         delivery.request = ptr::null();
+        probes::dispatch_end::<HANDLE, QUEUE>(self.delivery.cast());
         delivery.end_event();
     }
 }
@@ -435,6 +443,9 @@ pub(super) fn abandon_dispatch(engine: &Engine, record: &Record, frame: &Frame) 
     let is_whole = ptr::eq(delivery.frame, frame);
     if !is_whole && !ptr::eq(delivery.owner, frame) {
         return;
+    }
+    if delivery.holds || !delivery.request.is_null() {
+        probes::dispatch_end::<HANDLE, QUEUE>(it.cast());
     }
     delivery.end_event();
     let request = std::mem::replace(&mut delivery.request, ptr::null());

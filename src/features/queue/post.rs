@@ -4,7 +4,7 @@ use super::body::Owner;
 use super::event::Payload;
 use super::ring::Event;
 use super::{Inside, Policy, Queue, Taken};
-use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Note, Patience, Record, Tag};
+use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Note, Patience, Record, Tag, probes};
 use crate::error::Error;
 use crate::platform::futex;
 use foldhash::fast::FixedState;
@@ -85,6 +85,7 @@ pub(crate) fn post(
     payload.touch();
     let plainly = !record.leaves_by_exchange.get();
     if it.ring.push_with(plainly, |cell| payload.write(handle, cell)).is_some() {
+        probes::post(handle, queue_handle);
         it.tell(engine, record);
         return Ok(());
     }
@@ -181,6 +182,7 @@ pub(super) fn put(
 ) -> Result<(), Error> {
     let queue = inside.queue();
     if queue.waiting.is_none() && queue.ring.push(event).is_some() {
+        probes::post(event.handle(), queue.handle);
         queue.tell(engine, record);
         return Ok(());
     }
@@ -227,12 +229,12 @@ fn finish(
         }
         engine.release_events(record, event.handle(), 1);
     } else {
+        probes::post(event.handle(), queue.handle);
         queue.tell(engine, record);
     }
     // Last: freeing is host code, which may unwind.
     if let Some(displaced) = displaced {
-        queue.numbers.count_dropped();
-        displaced.drop_it(Error::Full);
+        displaced.drop_it(queue, Error::Full);
     }
     put
 }
@@ -253,15 +255,13 @@ fn drop_oldest(
         match queue.offer(engine, record, event, &mut displaced) {
             Err(Error::Full) => {
                 if let Some(oldest) = oldest {
-                    queue.numbers.count_dropped();
-                    oldest.drop_it(Error::Full);
+                    oldest.drop_it(queue, Error::Full);
                 }
             }
             put => {
                 let finished = finish(engine, record, queue, event, put, oldest);
                 if let Some(displaced) = displaced {
-                    queue.numbers.count_dropped();
-                    displaced.drop_it(Error::Full);
+                    displaced.drop_it(queue, Error::Full);
                 }
                 return finished;
             }
