@@ -71,6 +71,11 @@ impl Entry for Cold {
 }
 
 impl Cold {
+    /// Where probes find the name, as C's pointer, and the scope.
+    pub(super) const NAME_AT: usize = std::mem::offset_of!(Self, name);
+    pub(super) const SCOPE_AT: usize =
+        std::mem::offset_of!(Self, membership) + Membership::SCOPE_AT;
+
     /// The name; the callback must be protected or in the caller's hands alone.
     pub(crate) fn name(&self) -> &str {
         self.name.get()

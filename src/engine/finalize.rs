@@ -32,11 +32,11 @@ impl Engine {
         let finalization = Finalization { engine: self, record, slot, handle, frame };
         // Relaxed: a callback's are published with LIVE, which the compare-exchange has acquired; a
         // scope's by its locks, which whoever closes it has taken.
-        let (destroy, user_data) = (slot.destroy.load(Relaxed), slot.user_data.load(Relaxed));
+        let destroy = slot.destroy.load(Relaxed);
         if handle.has_kind(Kind::Callback) {
-            probes::destroy(handle, destroy, user_data);
+            probes::destroy(handle, slot);
         }
-        invoke::destroy(destroy, user_data, frame);
+        invoke::destroy(destroy, slot.user_data.load(Relaxed), frame);
         drop(finalization);
     }
 

@@ -143,7 +143,7 @@ pub(crate) fn call_typed<R>(
     // Relaxed: published with LIVE, which enter has loaded.
     let function = stay.slot.function.load(Relaxed);
     let user_data = stay.slot.user_data.load(Relaxed);
-    probes::call_begin(handle, function);
+    probes::call_begin(handle, stay.slot);
     let result = if engine.check.is_thorough() {
         let _timed = Timed(engine, handle, engine.check.begin());
         call(function, user_data)
@@ -159,7 +159,7 @@ fn call_function(stay: Stay<'_>, arg: *mut c_void) -> isize {
     // Relaxed: published with LIVE, which enter has loaded.
     let function = stay.slot.function.load(Relaxed);
     let user_data = stay.slot.user_data.load(Relaxed);
-    probes::call_begin(stay.handle, function);
+    probes::call_begin(stay.handle, stay.slot);
     // SAFETY: `enter::<false>` enters callbacks of the default signature only, whose function register
     // was given as a `CallbackFn`; user_data is alive while we are inside. That the function does what
     // it should is the host's promise.

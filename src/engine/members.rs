@@ -4,13 +4,13 @@
 //! Each list has a lock, under which a registration also looks at the scope's word: a close sets the
 //! word, then takes every lock once, and so finds whatever was registered before and refuses the rest.
 
-use super::Engine;
 use super::cold::Cold;
 use super::gate::Section;
 use super::handle::{Handle, Kind};
 use super::record::Record;
 use super::scope::Scope;
 use super::slot::{Phase, SPECIAL, Slot, Word};
+use super::{Engine, probes};
 use crate::error::Error;
 use crate::sync::{Acquire, AtomicU32, AtomicU64, MutexGuard, Relaxed};
 
@@ -66,6 +66,8 @@ impl Membership {
             previous: AtomicU32::new(0),
         }
     }
+
+    pub(super) const SCOPE_AT: usize = std::mem::offset_of!(Self, scope);
 
     /// Whose the callback will be. Before it is published, or when it is not.
     pub(super) fn set_scope(&self, scope: Handle) {
@@ -198,7 +200,7 @@ impl Engine {
             shard.scope.settled.store(1, Relaxed);
         }
         let special = if shard.scope.attach().is_some() { SPECIAL } else { 0 };
-        self.probe_register(slot, handle);
+        probes::register_more(handle, slot, cold);
         self.publish(slot, handle, bits | special);
         Ok(())
     }

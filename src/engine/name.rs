@@ -3,7 +3,6 @@
 use crate::error::Error;
 use crate::sync::{AcqRel, Acquire, AtomicPtr, Relaxed, Release};
 use std::alloc::Layout;
-use std::ffi::c_char;
 use std::ptr::{self, NonNull};
 // Not loom's: it counts owners of memory that only one thread at a time writes.
 use std::sync::atomic::AtomicU32;
@@ -12,30 +11,32 @@ use std::sync::atomic::AtomicU32;
 pub(crate) const NAME_MAX: usize = 255;
 
 /// A text that several may share: `count:32 | length:8 | so many bytes of UTF-8 | NUL`, from the allocator.
+/// Points to the bytes, so that it is C's pointer, too.
 #[derive(Clone, Copy)]
 pub(crate) struct Text(NonNull<u8>);
 
-const COUNT: usize = size_of::<AtomicU32>();
+/// What lies before the bytes.
+const HEADER: usize = size_of::<AtomicU32>() + 1;
 
 impl Text {
     /// A copy, for one owner. None: there is no text, or no memory.
     fn new(name: &str, len: u8) -> Option<Self> {
         // SAFETY: the layout has at least six bytes.
         let text = NonNull::new(unsafe { std::alloc::alloc(layout(name.len())) })?;
-        // SAFETY: `text` has room for count, length, bytes and NUL, and is not shared yet.
+        // SAFETY: there is room for count, length, bytes and NUL, and nobody else has it yet.
         unsafe {
             text.cast::<AtomicU32>().write(AtomicU32::new(1));
-            *text.add(COUNT).as_ptr() = len;
-            let bytes = text.add(COUNT + 1);
+            let bytes = text.add(HEADER);
+            *bytes.sub(1).as_ptr() = len;
             ptr::copy_nonoverlapping(name.as_ptr(), bytes.as_ptr(), name.len());
             *bytes.add(name.len()).as_ptr() = 0;
+            Some(Self(bytes))
         }
-        Some(Self(text))
     }
 
     fn count(&self) -> &AtomicU32 {
         // SAFETY: `new` wrote it, and the caller's ownership keeps it.
-        unsafe { self.0.cast::<AtomicU32>().as_ref() }
+        unsafe { self.0.sub(HEADER).cast::<AtomicU32>().as_ref() }
     }
 
     /// One more owner.
@@ -50,7 +51,9 @@ impl Text {
         // AcqRel: partner: the other owners' releases; what they have read is read.
         if self.count().fetch_sub(1, AcqRel) == 1 {
             // SAFETY: allocated in `new` with this layout; nobody owns it any more.
-            unsafe { std::alloc::dealloc(self.0.as_ptr(), layout(self.as_str().len())) };
+            unsafe {
+                std::alloc::dealloc(self.0.sub(HEADER).as_ptr(), layout(self.as_str().len()));
+            }
         }
     }
 
@@ -58,19 +61,13 @@ impl Text {
     pub(crate) fn as_str<'a>(self) -> &'a str {
         // SAFETY: `new` wrote length and UTF-8 of that length.
         unsafe {
-            let len = *self.0.add(COUNT).as_ptr();
-            let bytes = std::slice::from_raw_parts(self.0.add(COUNT + 1).as_ptr(), len.into());
+            let len = *self.0.sub(1).as_ptr();
+            let bytes = std::slice::from_raw_parts(self.0.as_ptr(), len.into());
             std::str::from_utf8_unchecked(bytes)
         }
     }
 
-    /// The same for C.
-    pub(crate) fn as_c(self) -> *const c_char {
-        // SAFETY: inside the allocation: count and length come before.
-        unsafe { self.0.add(COUNT + 1) }.as_ptr().cast()
-    }
-
-    /// As a pointer that [`Text::from_raw`] takes; null is none.
+    /// As a pointer that [`Text::from_raw`] takes, and C; null is none.
     pub(crate) fn into_raw(text: Option<Self>) -> *mut u8 {
         text.map_or(ptr::null_mut(), |text| text.0.as_ptr())
     }
@@ -82,6 +79,7 @@ impl Text {
 
 /// At most one name. The place is type-stable: it may be read while it changes hands, but only what
 /// keeps the object alive keeps the text.
+#[repr(transparent)]
 pub(crate) struct Name {
     /// A [`Text`] or null.
     text: AtomicPtr<u8>,
@@ -128,6 +126,5 @@ impl Name {
 }
 
 fn layout(len: usize) -> Layout {
-    Layout::from_size_align(COUNT + 1 + len + 1, align_of::<AtomicU32>())
-        .expect("at most 261 bytes")
+    Layout::from_size_align(HEADER + len + 1, align_of::<AtomicU32>()).expect("at most 261 bytes")
 }

@@ -54,9 +54,8 @@ impl Engine {
         let token = u64::from(tag.number()) << 32
             | u64::from(ENTERED << INDEX_BITS)
             | record.index_of(stay.frame) as u64;
-        let pinned = pinned(stay, Pin { token, record: record.id().into() });
-        probes::call_begin(handle, pinned.function);
-        Ok(pinned)
+        probes::call_begin(handle, stay.slot);
+        Ok(pinned(stay, Pin { token, record: record.id().into() }))
     }
 
     /// The same, to be left by any thread.
@@ -71,7 +70,7 @@ impl Engine {
         let stay = self.checked(Stay { record, frame, slot, handle }, signature)?;
         let mut held = pinned(stay, Pin { token: 0, record: 0 });
         held.pin.token = self.hold(stay)?.0;
-        probes::call_begin(handle, held.function);
+        probes::call_begin(handle, slot);
         Ok(held)
     }
 

@@ -1,33 +1,35 @@
 //! Probe points (USDT, provider `callbridge`) that debuggers and tracers find in the library. One function
 //! each; README.md describes them to those who use them.
 //!
-//! An argument is what is at hand anyway: a probe that nobody listens to costs its nop.
+//! An argument is where it is anyway: a probe that nobody listens to costs its nop.
 #![cfg_attr(
     not(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri)))),
     allow(unused_variables, reason = "there are no probes")
 )]
 
+use super::cold::Cold;
 use super::handle::Handle;
-use super::name::Text;
+use super::slot::Slot;
 use crate::error::Error;
 use crate::platform::sdt::sdt;
-use std::ffi::{CStr, c_char};
-use std::ptr;
+use std::ffi::CStr;
+use std::mem::offset_of;
 
-/// A callback begins to live.
+/// A callback begins to live, and has neither a name nor a scope.
 #[inline(always)]
-pub(super) fn register(handle: Handle, function: *mut ()) {
-    sdt!("register", "8@{handle} 8@{function} 8@$0 8@$0",
-        handle = in(reg) (handle.0), function = in(reg) (function),);
+pub(super) fn register(handle: Handle, slot: &Slot) {
+    sdt!("register", "8@{handle} 8@{function}({slot}) 8@$0 8@$0",
+        handle = in(reg) (handle.0), slot = in(reg) (slot),
+        function = const (offset_of!(Slot, function)),);
 }
 
-/// The same of one with a name, or in a scope.
+/// The same of one that has cold data.
 #[inline(always)]
-pub(super) fn register_more(handle: Handle, function: *mut (), name: Option<Text>, scope: Handle) {
-    let name: *const c_char = name.map_or(ptr::null(), Text::as_c);
-    sdt!("register", "8@{handle} 8@{function} 8@{name} 8@{scope}",
-        handle = in(reg) (handle.0), function = in(reg) (function), name = in(reg) (name),
-        scope = in(reg) (scope.0),);
+pub(super) fn register_more(handle: Handle, slot: &Slot, cold: &Cold) {
+    sdt!("register", "8@{handle} 8@{function}({slot}) 8@{name}({cold}) 8@{scope}({cold})",
+        handle = in(reg) (handle.0), slot = in(reg) (slot), cold = in(reg) (cold),
+        function = const (offset_of!(Slot, function)),
+        name = const (Cold::NAME_AT), scope = const (Cold::SCOPE_AT),);
 }
 
 /// A callback has ended for everybody: unregistered, released for the last time, or with its scope.
@@ -38,16 +40,19 @@ pub(super) fn unregister(handle: Handle) {
 
 /// Nobody is inside any more: its destroy function, if it has one, is about to run.
 #[inline(always)]
-pub(super) fn destroy(handle: Handle, function: *mut (), user_data: *mut ()) {
-    sdt!("destroy", "8@{handle} 8@{function} 8@{user_data}",
-        handle = in(reg) (handle.0), function = in(reg) (function), user_data = in(reg) (user_data),);
+pub(super) fn destroy(handle: Handle, slot: &Slot) {
+    sdt!("destroy", "8@{handle} 8@{function}({slot}) 8@{user_data}({slot})",
+        handle = in(reg) (handle.0), slot = in(reg) (slot),
+        function = const (offset_of!(Slot, destroy)),
+        user_data = const (offset_of!(Slot, user_data)),);
 }
 
-/// A call, a pin or a hold is inside, and a call is about to call the function.
+/// A call, a pin or a hold is inside; a call is about to call the function.
 #[inline(always)]
-pub(super) fn call_begin(handle: Handle, function: *mut ()) {
-    sdt!("call_begin", "8@{handle} 8@{function}",
-        handle = in(reg) (handle.0), function = in(reg) (function),);
+pub(super) fn call_begin(handle: Handle, slot: &Slot) {
+    sdt!("call_begin", "8@{handle} 8@{function}({slot})",
+        handle = in(reg) (handle.0), slot = in(reg) (slot),
+        function = const (offset_of!(Slot, function)),);
 }
 
 /// What began is over. The status is C's number.
@@ -106,7 +111,7 @@ pub(crate) fn drop(handle: Handle, queue: Handle, why: Error) {
         handle = in(reg) (handle.0), queue = in(reg) (queue.0), why = in(reg) (why.as_ptr()),);
 }
 
-/// The number of C, which lies above; a test compares.
+/// C's number, which lies above; a test compares.
 pub(crate) const fn status(error: Error) -> i32 {
     match error {
         Error::Panic => -2,

@@ -1,6 +1,6 @@
 //! Birth, references and revocation of a callback.
 
-use super::cold::{Cold, ColdParts};
+use super::cold::ColdParts;
 use super::handle::{Handle, Kind};
 use super::invoke::{AnyFn, DestroyFn};
 use super::record::Record;
@@ -52,8 +52,8 @@ impl Engine {
         if new.cold.scope.0 == 0 {
             // Before it can end.
             match cold {
-                0 => probes::register(handle, invoke::function_to_pointer(new.function)),
-                _ => self.probe_register(slot, handle),
+                0 => probes::register(handle, slot),
+                index => probes::register_more(handle, slot, self.cold.at(index)),
             }
             self.publish(slot, handle, bits);
             record.counts.registered.count();
@@ -71,15 +71,6 @@ impl Engine {
                 Err(error)
             }
         }
-    }
-
-    /// A callback with cold data is about to be published.
-    pub(super) fn probe_register(&self, slot: &Slot, handle: Handle) {
-        let cold = self.cold_of(slot);
-        let name = cold.and_then(Cold::name_text);
-        let scope = cold.map_or(Handle(0), |cold| cold.membership.scope());
-        // Relaxed: ours alone.
-        probes::register_more(handle, slot.function.load(Relaxed), name, scope);
     }
 
     /// The callback begins to live.
