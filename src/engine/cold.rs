@@ -233,6 +233,7 @@ impl Engine {
     }
 
     /// The callback has ended. A fallback stays readable until the slot serves another callback.
+    #[inline(always)]
     pub(crate) fn end_cold(&self, record: &Record, slot: &Slot) {
         let Some(cold) = self.cold_of(slot) else {
             return;

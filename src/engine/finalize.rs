@@ -48,6 +48,17 @@ impl Engine {
         drop(Finalization { engine: self, record, slot, handle, frame: Some(frame) });
     }
 
+    /// Frees what is no callback, and finalized.
+    #[cold]
+    #[inline(never)]
+    fn end_other(&self, record: &Record, slot: &Slot, handle: Handle) {
+        match handle.has_kind(Kind::Scope) {
+            true => self.end_scope(slot),
+            false => self.end_cold(record, slot),
+        }
+        self.free_slot_of(record, slot, handle.index(), handle.has_kind(Kind::Queue));
+    }
+
     /// Frees a slot that this thread owns alone, phase FINALIZING. One whose
     /// generations are used up is never handed out again.
     #[inline(always)]
@@ -122,18 +133,12 @@ impl Drop for Finalization<'_> {
             // Ended by `cbr_unwind_to`, called on another stack, while destroy was running.
             return;
         }
-        if handle.has_kind(Kind::Scope) {
-            engine.end_scope(slot);
-        } else {
+        if handle.has_kind(Kind::Callback) {
             engine.end_cold(record, slot);
-            if handle.has_kind(Kind::Callback) {
-                record.counts.destroyed.count();
-            }
-        }
-        if handle.has_kind(Kind::Queue) {
-            engine.free_slot_of(record, slot, handle.index(), true);
-        } else {
+            record.counts.destroyed.count();
             engine.free_slot(record, slot, handle.index());
+        } else {
+            engine.end_other(record, slot, handle);
         }
         if let Some(frame) = frame {
             frame.tag.set(Tag::CALL);
