@@ -99,6 +99,9 @@ need_libraries() {
 # The second compiler that callbridge.hpp is tested with. Without it those tests are skipped, and say so.
 need_clang() { need clang++=clang || true; }
 
+# What tests attach to running programs. Without them those tests are skipped, and say so.
+need_debuggers() { need gdb bpftrace || true; }
+
 need_rust() {
   command -v cargo >/dev/null && return
   { install_packages rustup && rustup default stable </dev/null >&2; } ||

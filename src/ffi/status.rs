@@ -175,6 +175,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn probes_show_these_numbers() {
+        for error in [Error::Callback, Error::Panic] {
+            assert_eq!(engine::probes::status(error), number(error));
+        }
+    }
+
+    #[test]
     fn the_table_is_in_the_order_of_the_numbers_and_names_are_the_constants() {
         let source = include_str!("status.rs");
         for (place, (status, name, _)) in TABLE.iter().enumerate() {
