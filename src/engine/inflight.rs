@@ -51,6 +51,10 @@ use crate::error::{Error, Fault};
 use crate::platform::membarrier::Heavy;
 use crate::sync::{Acquire, Relaxed, Release, SeqCst, TotalOrder, fence, light_barrier};
 
+/// What comes here is laid out behind the rest, which then has no jump around it.
+#[cold]
+fn out_of_line() {}
+
 impl Engine {
     /// Enters the callback. `ANY_TYPE`: whatever its signature; else only the default one, and then one
     /// that is special is entered and yet a fault: see [`super::invoke::call`].
@@ -62,6 +66,9 @@ impl Engine {
     ) -> Result<Stay<'a>, Fault> {
         let (Some(slot), Some(frame)) = (record.biased::<ANY_TYPE>(handle), record.next_frame())
         else {
+            if !ANY_TYPE {
+                out_of_line();
+            }
             let (frame, slot) = self.enter_unbiased::<ANY_TYPE>(record, handle)?;
             return Ok(Stay { record, frame, slot, handle });
         };
