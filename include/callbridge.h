@@ -1296,11 +1296,10 @@ cbr_status cbr_thunk_retarget(cbr_thunk thunk,
 cbr_status cbr_thunk_close(cbr_thunk thunk);
 
 /**
- * cbr_set_check sets how much is checked from now on, also for callbacks that were registered before
- * (not for one that another thread is registering at this moment).
+ * cbr_set_check sets how much is checked from now on, also for callbacks that were registered before.
  * `level`: 0: handles only; the signature that is given to cbr_enter and cbr_hold is not compared.
  * 1: the default. 2: also, whether functions that are registered are code (CBR_ERR_INVALID), and how
- * long cbr_call, cbr_hook_call, cbr_key_call and cbr_call_ptr take: from CALLBRIDGE_SLOW_MS
+ * long calls (not pins) take: from CALLBRIDGE_SLOW_MS
  * milliseconds on (default 100) the callback is logged by name; and where each callback is registered is
  * noted, for cbr_report. Level 2 makes calls slower; back at
  * level 1 they are as before.

@@ -56,8 +56,8 @@ use crate::sync::{Acquire, Relaxed, Release, SeqCst, TotalOrder, fence, light_ba
 fn out_of_line() {}
 
 impl Engine {
-    /// Enters the callback. `ANY_TYPE`: whatever its signature; else only the default one, and then one
-    /// that is special is entered and yet a fault: see [`super::invoke::call`].
+    /// Enters the callback. `ANY_TYPE`: whatever its signature; else only the default one. One that is
+    /// special is entered and yet a fault: see [`Engine::enter_special`].
     #[inline(always)]
     pub(crate) fn enter<'a, const ANY_TYPE: bool>(
         &'a self,
@@ -177,16 +177,38 @@ impl Engine {
             let _ = self.leave_cold(record, frame, slot);
             return Err(record.fault(Error::Signature { have, want: Signature::DEFAULT.0 }));
         }
+        mark = mark.with(self.bits_for_all());
         record.count_run(handle, slot, mark);
         if mark.has(SPECIAL) {
-            if !any_type {
-                return Err(record.leave_to_special(frame));
-            }
-            self.check_home(record, frame, slot)?;
-            self.attach_thread(record, frame, slot)?;
+            return Err(self.leave_to_special(record, frame, slot));
         }
         record.calls.count();
         Ok(())
+    }
+
+    #[cold]
+    fn leave_to_special(&self, record: &Record, frame: &Frame, slot: &Slot) -> Fault {
+        let handle = frame.handle();
+        if !Mark(slot.mark.load_sc()).has(SPECIAL) {
+            self.make_special(slot, handle);
+        }
+        record.leave_to_special(frame)
+    }
+
+    /// The rest of entering a special callback, if that is what `fault` means; else the fault.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn enter_special<'a>(
+        &'a self,
+        record: &'a Record,
+        fault: Fault,
+    ) -> Result<(&'a Frame, &'a Slot), Fault> {
+        let Some(frame) = record.take_special() else { return Err(fault) };
+        let slot = self.slots.at(frame.handle().index());
+        self.check_home(record, frame, slot)?;
+        self.attach_thread(record, frame, slot)?;
+        record.calls.count();
+        Ok((frame, slot))
     }
 
     /// The callback is gone: leaves what was published.

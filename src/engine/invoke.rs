@@ -4,10 +4,10 @@
 
 use super::frame::{Frame, StackPlace};
 use super::handle::Handle;
+use super::observe::Observed;
 use super::record::{Record, Stay};
 use super::{Engine, probes};
 use crate::error::Fault;
-use crate::platform::{logging, thread_id};
 use crate::sync::Relaxed;
 use std::ffi::{CStr, c_char, c_void};
 
@@ -62,8 +62,8 @@ pub(crate) fn call(
     }
 }
 
-/// What is left when `enter` has failed: a callback whose call is more than that is entered, and called
-/// here; all others are refused as the fault says.
+/// What is left when `enter` has failed: a special callback is entered by now, and called here; all others
+/// are refused as the fault says.
 #[cold]
 #[inline(never)]
 pub(crate) fn call_not_entered(
@@ -72,47 +72,29 @@ pub(crate) fn call_not_entered(
     arg: *mut c_void,
     fault: Fault,
 ) -> Result<isize, Fault> {
-    let Some(frame) = record.take_special() else { return Err(fault) };
-    let handle = frame.handle();
-    let slot = engine.slots.at(handle.index());
-    engine.check_home(record, frame, slot)?;
-    engine.attach_thread(record, frame, slot)?;
-    record.calls.count();
-    let stay = Stay { record, frame, slot, handle };
-    match engine.check.begin() {
-        None => call_entered(engine, stay, arg),
-        Some(began) => call_timed(engine, stay, arg, began),
-    }
+    let (frame, slot) = engine.enter_special(record, fault)?;
+    let stay = Stay { record, frame, slot, handle: frame.handle() };
+    // SAFETY: as in `call_function`.
+    call_observed(engine, stay, |function, user_data| unsafe {
+        call_default(function, user_data, arg)
+    })
 }
 
-/// Says in the log how long a call took, if that was long, also when an unwind ends it. Dropped before the
-/// callback is left.
-struct Timed<'a>(&'a Engine, Handle, Option<u64>);
-
-impl Drop for Timed<'_> {
-    #[cold]
-    fn drop(&mut self) {
-        let Self(engine, handle, began) = *self;
-        if let Some(took) = began.and_then(|began| engine.check.took_long(began)) {
-            logging::warn(|| {
-                let (name, thread) = (engine.name_for_log(handle), thread_id());
-                format!("the callback {name} took {took} ms on thread {thread}")
-            });
-        }
-    }
-}
-
-/// Calls, and says so in the log if it takes long.
-fn call_timed(
+/// Calls a callback that is entered and may be watched, and leaves it.
+#[inline(always)]
+fn call_observed<R>(
     engine: &Engine,
     stay: Stay<'_>,
-    arg: *mut c_void,
-    began: u64,
-) -> Result<isize, Fault> {
+    call: impl FnOnce(*mut (), *mut ()) -> R,
+) -> Result<R, Fault> {
     let leaving = Leaving { engine, stay };
-    let timed = Timed(engine, stay.handle, Some(began));
-    let result = call_function(stay, arg);
-    drop(timed);
+    let observed = Observed::begin(engine, stay);
+    // Relaxed: published with LIVE, which enter has loaded.
+    let function = stay.slot.function.load(Relaxed);
+    let user_data = stay.slot.user_data.load(Relaxed);
+    probes::call_begin(stay.handle, stay.slot);
+    let result = call(function, user_data);
+    observed.end();
     std::mem::forget(leaving);
     engine.leave(stay).map(|()| result)
 }
@@ -138,18 +120,20 @@ pub(crate) fn call_typed<R>(
     handle: Handle,
     call: impl FnOnce(*mut (), *mut ()) -> R,
 ) -> Result<R, Fault> {
-    let stay = engine.enter::<true>(record, handle)?;
+    let stay = match engine.enter::<true>(record, handle) {
+        Ok(stay) => stay,
+        // Not a function of its own: that would have the arguments in memory.
+        Err(fault) => {
+            let (frame, slot) = engine.enter_special(record, fault)?;
+            return call_observed(engine, Stay { record, frame, slot, handle }, call);
+        }
+    };
     let leaving = Leaving { engine, stay };
     // Relaxed: published with LIVE, which enter has loaded.
     let function = stay.slot.function.load(Relaxed);
     let user_data = stay.slot.user_data.load(Relaxed);
     probes::call_begin(handle, stay.slot);
-    let result = if engine.check.is_thorough() {
-        let _timed = Timed(engine, handle, engine.check.begin());
-        call(function, user_data)
-    } else {
-        call(function, user_data)
-    };
+    let result = call(function, user_data);
     std::mem::forget(leaving);
     engine.leave(stay).map(|()| result)
 }
@@ -160,8 +144,15 @@ fn call_function(stay: Stay<'_>, arg: *mut c_void) -> isize {
     let function = stay.slot.function.load(Relaxed);
     let user_data = stay.slot.user_data.load(Relaxed);
     probes::call_begin(stay.handle, stay.slot);
-    // SAFETY: `enter::<false>` enters callbacks of the default signature only, whose function register
-    // was given as a `CallbackFn`; user_data is alive while we are inside. That the function does what
+    // SAFETY: `enter::<false>` enters callbacks of the default signature only, and we are inside.
+    unsafe { call_default(function, user_data, arg) }
+}
+
+/// # Safety
+/// `function` is of the default signature, and the caller inside its callback, whose `user_data` is alive.
+#[inline(always)]
+unsafe fn call_default(function: *mut (), user_data: *mut (), arg: *mut c_void) -> isize {
+    // SAFETY: the caller's promise: register was given it as a `CallbackFn`. That the function does what
     // it should is the host's promise.
     unsafe {
         let function = std::mem::transmute::<*mut (), CallbackFn>(function);

@@ -27,6 +27,7 @@ mod memo;
 mod message;
 mod name;
 mod object;
+mod observe;
 mod owner;
 mod pending;
 mod pin;
@@ -80,6 +81,7 @@ use crate::sync::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed, Release};
 use check::Check;
 use closed_queues::ClosedQueues;
 use gate::ForkGate;
+use observe::Observers;
 use owner::HooksPlace;
 use records::Records;
 use scope::Scopes;
@@ -112,6 +114,7 @@ pub(crate) struct Engine {
     scopes: Scopes,
     fork_gate: ForkGate,
     pub(crate) check: Check,
+    observers: Observers,
     pub(crate) barrier: Barrier,
     /// Generation of a slot's first object. Random, so that a handle of another process or an earlier
     /// run does not validate.
@@ -148,6 +151,7 @@ impl Engine {
             scopes: Scopes::new(),
             fork_gate: ForkGate::new(),
             check: Check::new(),
+            observers: Observers::new(),
             barrier: Barrier::new(),
             first_generation: AtomicU32::new(FIRST_GENERATION),
             pending: AtomicU32::new(0),
@@ -171,6 +175,7 @@ impl Engine {
             scopes: Scopes::new(),
             fork_gate: ForkGate::new(),
             check: Check::new(),
+            observers: Observers::new(),
             barrier: Barrier::new(),
             first_generation: AtomicU32::new(FIRST_GENERATION),
             pending: AtomicU32::new(0),

@@ -48,7 +48,14 @@ impl Engine {
         handle: Handle,
         signature: Option<Signature>,
     ) -> Result<Pinned, Fault> {
-        let stay = self.checked(self.enter::<true>(record, handle)?, signature)?;
+        let stay = match self.enter::<true>(record, handle) {
+            Ok(stay) => stay,
+            Err(fault) => {
+                let (frame, slot) = self.enter_special(record, fault)?;
+                Stay { record, frame, slot, handle }
+            }
+        };
+        let stay = self.checked(stay, signature)?;
         let tag = record.next_pin();
         stay.frame.tag.set(tag);
         let token = u64::from(tag.number()) << 32
@@ -66,7 +73,10 @@ impl Engine {
         signature: Option<Signature>,
     ) -> Result<Pinned, Fault> {
         // Not by `enter`: at the nesting limit there is a frame for a hold all the same.
-        let (frame, slot) = self.enter_cold(record, handle, true, Tag::HOLD)?;
+        let (frame, slot) = match self.enter_cold(record, handle, true, Tag::HOLD) {
+            Ok(entered) => entered,
+            Err(fault) => self.enter_special(record, fault)?,
+        };
         let stay = self.checked(Stay { record, frame, slot, handle }, signature)?;
         let mut held = pinned(stay, Pin { token: 0, record: 0 });
         held.pin.token = self.hold(stay)?.0;

@@ -48,9 +48,9 @@ pub(crate) const RUN: u32 = 1;
 /// No valid handle. A host may pass this very number: then it finds [`nowhere`].
 const NO_BIAS: u64 = u64::MAX;
 
-/// What [`Record::callable_bias`] is when calls may not use the bias. No valid handle, and no slot that
+/// What [`Record::usable_bias`] and [`Record::callable_bias`] are when the bias may not be used. No valid handle, and no slot that
 /// is live when a host passes it: then the word tells.
-const NOT_CALLABLE: u64 = 0;
+const NOT_USABLE: u64 = 0;
 
 /// The slot of no bias: never live.
 fn nowhere() -> *const Slot {
@@ -71,8 +71,9 @@ pub(crate) struct Record {
     top: Cell<*const Frame>,
     /// Owner only: the hot path enters below this frame; null when it must not at all.
     limit: Cell<*const Frame>,
-    /// [`Shown::bias`] if that callback has the default signature. The owner's, but for
-    /// [`Record::suspend_bias`].
+    /// [`Shown::bias`] as pins and thunks read it, and, if that callback has the default signature, as
+    /// calls do. The owner's, but for [`Record::suspend_bias`].
+    usable_bias: AtomicU64,
     callable_bias: AtomicU64,
     /// Owner only: the slot of that callback.
     biased_slot: Cell<*const Slot>,
@@ -182,6 +183,7 @@ impl Record {
         Self {
             top: Cell::new(std::ptr::null()),
             limit: Cell::new(std::ptr::null()),
+            usable_bias: AtomicU64::new(0),
             callable_bias: AtomicU64::new(0),
             biased_slot: Cell::new(std::ptr::null()),
             calls: Counter::new(),
@@ -239,6 +241,7 @@ impl Record {
         self.shown.high_water.store(FIRST_HIGH_WATER as u32, Relaxed);
         self.shown.bias.store(NO_BIAS, Relaxed);
         self.shown.queue_bias.store(NO_BIAS, Relaxed);
+        self.usable_bias.store(NO_BIAS, Relaxed);
         self.callable_bias.store(NO_BIAS, Relaxed);
         self.biased_slot.set(nowhere());
         self.biased_queue.set(nowhere());
@@ -271,7 +274,7 @@ impl Record {
     #[inline(always)]
     pub(crate) fn biased<const ANY_TYPE: bool>(&self, handle: Handle) -> Option<&Slot> {
         // Relaxed: the owner reads what it wrote.
-        let bias = if ANY_TYPE { &self.shown.bias } else { &self.callable_bias };
+        let bias = if ANY_TYPE { &self.usable_bias } else { &self.callable_bias };
         if bias.load(Relaxed) != handle.0 {
             return None;
         }
@@ -301,15 +304,15 @@ impl Record {
         if mark.has(SPECIAL) {
             return;
         }
-        // Only pins may use a typed one's, and they compare with `Shown::bias`.
-        let callable = if mark.has(TYPED) { NOT_CALLABLE } else { handle.0 };
+        let callable = if mark.has(TYPED) { NOT_USABLE } else { handle.0 };
+        self.usable_bias.store(handle.0, Relaxed);
         self.callable_bias.store(callable, Relaxed);
         self.biased_slot.set(slot);
         // ORDER[inflight] before the first plain publish; partner: the scan's load of the bias.
         self.shown.bias.swap_sc(handle.0);
         // Made special meanwhile: either this load tells, or `suspend_bias` comes after our store.
         if Mark(slot.mark.load_sc()).has(SPECIAL) {
-            self.callable_bias.store(NOT_CALLABLE, Relaxed);
+            self.suspend_bias();
         }
     }
 
@@ -351,11 +354,12 @@ impl Record {
         }
     }
 
-    /// Calls of the callback that the owner, another thread, is biased towards take the way by the mark
-    /// from about now on.
+    /// Calls and pins of the callback that the owner, maybe another thread, is biased towards take the way
+    /// by the mark from about now on.
     pub(crate) fn suspend_bias(&self) {
         // Relaxed: it is a matter of which way, not of protection.
-        self.callable_bias.store(NOT_CALLABLE, Relaxed);
+        self.usable_bias.store(NOT_USABLE, Relaxed);
+        self.callable_bias.store(NOT_USABLE, Relaxed);
     }
 
     #[inline(always)]
@@ -363,6 +367,7 @@ impl Record {
         // ORDER[inflight] release: a scan that sees no bias sees every cell that was published under
         // it; partner: `is_biased_to`.
         if self.shown.bias.load(Relaxed) != NO_BIAS {
+            self.usable_bias.store(NO_BIAS, Relaxed);
             self.callable_bias.store(NO_BIAS, Relaxed);
             self.biased_slot.set(nowhere());
             self.shown.bias.store(NO_BIAS, Release);

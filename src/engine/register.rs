@@ -48,7 +48,7 @@ impl Engine {
         }
         let typed = if new.signature == Signature::DEFAULT { 0 } else { TYPED };
         let home = if new.cold.home.0 == 0 { 0 } else { SPECIAL };
-        let bits = typed | home | self.check.bits();
+        let bits = typed | home | self.observers.bits();
         if new.cold.scope.0 == 0 {
             // Before it can end.
             match cold {

@@ -144,7 +144,7 @@ impl Engine {
     pub(crate) fn after_fork_in_child(&self, mine: Option<&Record>) {
         let section = self.open_gate_in_child();
         self.deadlock_search.reset();
-        self.check.reset();
+        self.observers.reset();
         // Relaxed: there is one thread.
         self.forks.store(self.forks.load(Relaxed).wrapping_add(1), Relaxed);
         self.barrier.renew();

@@ -8,6 +8,7 @@ mod model_hook;
 mod model_inflight;
 mod model_mark;
 mod model_memo;
+mod model_observe;
 mod model_queue;
 mod model_references;
 mod model_reuse;
