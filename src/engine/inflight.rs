@@ -66,9 +66,7 @@ impl Engine {
     ) -> Result<Stay<'a>, Fault> {
         let (Some(slot), Some(frame)) = (record.biased::<ANY_TYPE>(handle), record.next_frame())
         else {
-            if !ANY_TYPE {
-                out_of_line();
-            }
+            out_of_line();
             let (frame, slot) = self.enter_unbiased::<ANY_TYPE>(record, handle)?;
             return Ok(Stay { record, frame, slot, handle });
         };
