@@ -18,6 +18,8 @@ mod finalize;
 mod frame;
 mod gate;
 mod handle;
+#[cfg(not(loom))]
+pub(crate) mod histogram;
 mod hold;
 mod inflight;
 pub(crate) mod invoke;
@@ -36,6 +38,8 @@ mod record;
 mod records;
 mod register;
 mod scope;
+#[cfg(not(loom))]
+pub(crate) mod series;
 pub(crate) mod signature;
 mod slab;
 mod slot;

@@ -40,6 +40,8 @@ pub(crate) struct Queue {
     pub(super) room: Room,
     pub(super) jobs: Jobs,
     pub(super) numbers: Numbers,
+    /// Whose numbers these are as well, see [`super::open::Queues`].
+    pub(super) series: u32,
     /// 1 once an event had an owner.
     pub(super) has_owned: AtomicU32,
     /// 1 once the host has a descriptor.

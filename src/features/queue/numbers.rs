@@ -4,6 +4,8 @@
 
 use super::Queue;
 use super::open::QUEUES;
+use crate::engine::histogram::{Histogram, Times};
+use crate::engine::series::{Sum, Sums};
 use crate::engine::{ENGINE, Handle, Record};
 use crate::error::Error;
 use crate::sync::{AtomicU64, Relaxed};
@@ -15,6 +17,8 @@ pub(super) struct Numbers {
     coalesced: AtomicU64,
     refused: AtomicU64,
     blocked: AtomicU64,
+    /// From the post to the dispatch, of events that somebody wants to know that of.
+    waited: Histogram,
 }
 
 /// Of one queue, or several.
@@ -28,10 +32,11 @@ pub(crate) struct Totals {
     pub(crate) dropped: u64,
     pub(crate) refused: u64,
     pub(crate) blocked: u64,
+    pub(crate) waited: Times,
 }
 
-impl Totals {
-    pub(super) const NONE: Self = Self {
+impl Sum for Totals {
+    const NONE: Self = Self {
         queues: 0,
         queued: 0,
         capacity: 0,
@@ -40,9 +45,10 @@ impl Totals {
         dropped: 0,
         refused: 0,
         blocked: 0,
+        waited: Times::NONE,
     };
 
-    pub(crate) fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: &Self) {
         self.queues += other.queues;
         self.queued += other.queued;
         self.capacity += other.capacity;
@@ -51,6 +57,7 @@ impl Totals {
         self.dropped += other.dropped;
         self.refused += other.refused;
         self.blocked += other.blocked;
+        self.waited.add(&other.waited);
     }
 }
 
@@ -62,6 +69,7 @@ impl Numbers {
             coalesced: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
+            waited: Histogram::new(),
         }
     }
 
@@ -93,18 +101,31 @@ impl Numbers {
     }
 }
 
+/// A queue that is there.
+pub(crate) struct Row<'a> {
+    pub(crate) handle: Handle,
+    pub(crate) scope: Handle,
+    pub(crate) name: &'a str,
+    pub(crate) totals: Totals,
+}
+
 impl Queue {
     pub(super) fn totals(&self) -> Totals {
-        Totals {
-            queues: 1,
+        // One that is closed is there until the last one has left it.
+        let (queues, capacity) = if self.is_closed() { (0, 0) } else { (1, self.ring.capacity()) };
+        let mut totals = Totals {
+            queues,
             queued: self.ring.len() as u64,
-            capacity: self.ring.capacity(),
+            capacity,
             posted: self.ring.tail() + self.numbers.coalesced.load(Relaxed),
             dispatched: self.numbers.dispatched.load(Relaxed),
             dropped: self.numbers.dropped.load(Relaxed),
             refused: self.numbers.refused.load(Relaxed),
             blocked: self.numbers.blocked.load(Relaxed),
-        }
+            waited: Times::NONE,
+        };
+        self.numbers.waited.add_to(&mut totals.waited);
+        totals
     }
 
     /// The same once nobody is inside any more.
@@ -115,32 +136,35 @@ impl Queue {
 
 /// All queues of the scope that are there, or with 0 all that there ever were.
 pub(crate) fn totals(record: &Record, scope: Handle) -> Totals {
-    let mut totals = Totals::NONE;
-    if scope.0 == 0 {
-        totals.add(&QUEUES.ended(record));
-    }
-    for_each(record, scope, |_, queue| {
-        totals.add(queue);
-        Ok(())
-    })
-    .unwrap_or_default();
+    let _section = ENGINE.section(record);
+    let series = QUEUES.series.lock();
+    let mut totals = if scope.0 == 0 { series.ended(scope) } else { Totals::NONE };
+    QUEUES.for_each_member(scope, |queue| totals.add(&queue.totals()));
     totals
 }
 
-/// Shows the numbers of each queue of the scope, or with 0 of the process, with its name.
-pub(crate) fn for_each(
-    record: &Record,
-    scope: Handle,
-    mut show: impl FnMut(&str, &Totals) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut result = Ok(());
+/// The numbers of the scope's queues by name, or with 0 of all queues that there ever were; of a scope
+/// those names that one of its queues has.
+pub(crate) fn by_name(record: &Record, scope: Handle) -> Result<Sums<Totals>, Error> {
+    let _section = ENGINE.section(record);
+    let series = QUEUES.series.lock();
+    series.sums(scope, |sums| {
+        QUEUES.for_each_member(scope, |queue| sums.add(queue.series, &queue.totals()));
+    })
+}
+
+/// Shows each queue of the scope, or with 0 of the process, that is there all the while. No lock is held
+/// meanwhile.
+pub(crate) fn for_each(record: &Record, scope: Handle, mut show: impl FnMut(&Row<'_>)) {
     super::Queues::for_each(&ENGINE, record, |inside| {
         let queue = inside.queue();
-        if result.is_ok() && !queue.is_inherited(&ENGINE) && (scope.0 == 0 || queue.scope == scope)
-        {
-            let name = ENGINE.cold_of(inside.slot).map_or("", crate::engine::Cold::name);
-            result = show(name, &queue.totals());
+        if !queue.is_inherited(&ENGINE) && (scope.0 == 0 || queue.scope == scope) {
+            show(&Row {
+                handle: queue.handle,
+                scope: queue.scope,
+                name: ENGINE.cold_of(inside.slot).map_or("", crate::engine::Cold::name),
+                totals: queue.totals(),
+            });
         }
     });
-    result
 }

@@ -7,6 +7,7 @@ use super::ring::Ring;
 use super::room::Room;
 use super::signal::Signal;
 use super::{Inside, Policy, Queue, jobs};
+use crate::engine::series::{Series, Sum};
 use crate::engine::{ENGINE, Engine, Handle, Kind, QueueHooks, Record, Slot, current};
 use crate::error::Error;
 use crate::platform::clock;
@@ -48,35 +49,42 @@ pub(crate) struct Queues {
     list: Mutex<Vec<Handle>>,
     /// How many are in the list.
     count: AtomicU32,
-    /// What those have done that are gone.
-    ended: Mutex<Totals>,
+    /// Their numbers by name. A queue leaves it under its lock in one step with the list.
+    pub(super) series: Series<Totals>,
 }
 
-pub(super) static QUEUES: Queues = Queues {
-    list: Mutex::new(Vec::new()),
-    count: AtomicU32::new(0),
-    ended: Mutex::new(Totals::NONE),
-};
+pub(super) static QUEUES: Queues =
+    Queues { list: Mutex::new(Vec::new()), count: AtomicU32::new(0), series: Series::new() };
 
 impl Queues {
     fn list(&self) -> MutexGuard<'_, Vec<Handle>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remove(&self, engine: &Engine, record: &Record, handle: Handle) {
+    /// The queue is no member any more. What it has done stays, but not in the child of a fork what it did
+    /// in the parent.
+    fn remove(&self, engine: &Engine, record: &Record, queue: &Queue) {
+        let last = if queue.is_inherited(engine) { Totals::NONE } else { queue.last_totals() };
         let _section = engine.section(record);
+        let mut series = self.series.lock();
+        series.leave(queue.scope, queue.series, &last);
         let mut list = self.list();
-        if let Some(place) = list.iter().rposition(|other| *other == handle) {
+        if let Some(place) = list.iter().rposition(|other| *other == queue.handle) {
             // In order, see `for_each`.
             list.remove(place);
             self.count.fetch_sub(1, SeqCst);
         }
     }
 
-    /// What queues have done that are gone.
-    pub(super) fn ended(&self, record: &Record) -> Totals {
-        let _section = ENGINE.section(record);
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Shows every queue of the scope, or with 0 of the process. Under the lock of the series.
+    pub(super) fn for_each_member(&self, scope: Handle, mut show: impl FnMut(&Queue)) {
+        for handle in self.list().iter() {
+            // It is not freed before it has left the list, which takes the lock of the series.
+            let queue = Queue::of(ENGINE.slot_of(*handle));
+            if !queue.is_inherited(&ENGINE) && (scope.0 == 0 || queue.scope == scope) {
+                show(queue);
+            }
+        }
     }
 
     /// Shows every queue that is there all the while, from inside. Host code may run.
@@ -167,7 +175,8 @@ pub(crate) fn open(record: &Record, options: &Options<'_>) -> Result<Handle, Err
         Ok(handle) => handle,
         Err(error) => {
             // SAFETY: written above, and nobody else's.
-            drop(unsafe { Box::from_raw(place) });
+            let queue = unsafe { Box::from_raw(place) };
+            QUEUES.remove(engine, record, &queue);
             return Err(error);
         }
     };
@@ -197,7 +206,18 @@ fn make(
 ) -> Result<(Queue, u32), Error> {
     let signal = Signal::new().map_err(|errno| Error::System { what: "eventfd", errno })?;
     let ring = Ring::new(capacity).ok_or(Error::NoMemory)?;
-    let cold = engine.make_cold_name(record, options.name)?;
+    let series = {
+        let _section = engine.section(record);
+        QUEUES.series.lock().join(options.scope, options.name)?
+    };
+    let cold = match engine.make_cold_name(record, options.name) {
+        Ok(cold) => cold,
+        Err(error) => {
+            let _section = engine.section(record);
+            QUEUES.series.lock().leave(options.scope, series, &Totals::NONE);
+            return Err(error);
+        }
+    };
     let queue = Queue {
         handle: Handle(0),
         scope: options.scope,
@@ -211,6 +231,7 @@ fn make(
         room: Room::new(),
         jobs: jobs::Jobs::new(),
         numbers: Numbers::new(),
+        series,
         has_owned: AtomicU32::new(0),
         is_polled: AtomicU32::new(0),
         opened: clock::pair(),
@@ -220,18 +241,24 @@ fn make(
 
 /// Nobody is inside any more.
 unsafe extern "C-unwind" fn free_queue(queue: *mut c_void) {
+    // Whoever ends an object has a record. The list of queues must not lead to one that is freed.
+    let Some(record) = current() else { return };
     // SAFETY: from `open`; the engine runs this once, when nobody is inside.
     let queue = unsafe { Box::from_raw(queue.cast::<Queue>()) };
-    let Some(record) = current() else { return };
-    QUEUES.remove(&ENGINE, record, queue.handle);
+    /// What it has done is known when its events are dropped, and they may unwind.
+    struct Member<'a>(&'a Record, &'a Queue);
+    impl Drop for Member<'_> {
+        fn drop(&mut self) {
+            QUEUES.remove(&ENGINE, self.0, self.1);
+        }
+    }
+    let _member = Member(record, &queue);
     if queue.is_inherited(&ENGINE) {
         // The events are the parent's to free.
         return;
     }
     queue.drop_events(&ENGINE, record, Error::Closed, |_| true);
     queue.run_jobs(&ENGINE, record, |_| true);
-    let _section = ENGINE.section(record);
-    QUEUES.ended.lock().unwrap_or_else(PoisonError::into_inner).add(&queue.last_totals());
 }
 
 impl Queue {
