@@ -6,7 +6,7 @@ use crate::engine::{
 use crate::error::Error;
 use crate::features::directory::keys::Keys;
 use crate::features::directory::names::Names;
-use crate::features::observe::{report, text::Text};
+use crate::features::observe::{metrics, report, text::Text};
 use crate::features::queue::{Queues, numbers};
 #[cfg(not(miri))]
 use crate::features::thunk;
@@ -147,5 +147,44 @@ pub(crate) fn report(record: &Record, scope: Handle) -> Result<Text, Error> {
     })?;
     result?;
     report::end(&mut text, count)?;
+    Ok(text)
+}
+
+/// Everything for monitoring, as OpenMetrics text.
+pub(crate) fn metrics(record: &Record, scope: Handle) -> Result<Text, Error> {
+    let Stats { census, thunks, thunk_stale, .. } = stats(record, scope)?;
+    let scope_name = ENGINE.scope_name(record, scope)?;
+    let of_queues = numbers::by_name(record, scope)?;
+    let sums = census.sums;
+    let all = metrics::Numbers {
+        live: census.live,
+        registered: sums.registered,
+        destroyed: sums.destroyed,
+        pending: census.pending,
+        calls: sums.calls,
+        in_flight: census.in_flight,
+        failures: [sums.callback, sums.panic, sums.signature, sums.thread, sums.limit],
+        stale: sums.stale,
+        threads: census.threads,
+        thunks,
+        thunk_stale,
+    };
+    let mut queues = Vec::new();
+    queues.try_reserve_exact(of_queues.iter().count()).map_err(|_| Error::NoMemory)?;
+    queues.extend(of_queues.iter().map(|(name, totals)| metrics::Queue {
+        name,
+        open: totals.queues,
+        depth: totals.queued,
+        capacity: totals.capacity,
+        posted: totals.posted,
+        dispatched: totals.dispatched,
+        dropped: totals.dropped,
+        refused: totals.refused,
+        blocked: totals.blocked,
+        waited: totals.waited,
+    }));
+    let mut text = Text::new();
+    let scope = (scope.0 != 0).then_some(scope_name.as_str());
+    metrics::Exposition::new(&mut text, scope).write(&all, &queues)?;
     Ok(text)
 }

@@ -31,9 +31,11 @@ mod check;
 
 mod stats;
 
+mod metrics;
+
 pub use self::{
-    call::*, callback::*, check::*, hook::*, key::*, name::*, queue::*, scope::*, signature::*,
-    stats::*, status::*,
+    call::*, callback::*, check::*, hook::*, key::*, metrics::*, name::*, queue::*, scope::*,
+    signature::*, stats::*, status::*,
 };
 
 #[cfg(not(miri))]

@@ -5,8 +5,9 @@ use super::scope::cbr_scope;
 use super::signature::cbr_signature;
 use super::status::{CBR_OK, cbr_status};
 use super::{failed, report, with_record};
-use crate::engine::{ENGINE, Handle};
+use crate::engine::{ENGINE, Handle, Record};
 use crate::error::Error;
+use crate::features::observe::text::Text;
 use crate::registry;
 use libc::size_t;
 use std::ffi::{c_char, c_void};
@@ -204,13 +205,28 @@ pub unsafe extern "C-unwind" fn cbr_report(
     write: cbr_write_fn,
     user_data: *mut c_void,
 ) -> cbr_status {
-    let Some(write) = write else { return failed("cbr_report", scope, Error::Null) };
-    match with_record(|record| registry::report(record, Handle(scope))) {
+    // SAFETY: the caller's promise.
+    unsafe { write_text("cbr_report", scope, write, user_data, registry::report) }
+}
+
+/// Gives the host the text that `make` makes of a scope.
+///
+/// # Safety
+/// `write` is the host's, with its data.
+pub(super) unsafe fn write_text(
+    function: &'static str,
+    scope: cbr_scope,
+    write: cbr_write_fn,
+    user_data: *mut c_void,
+    make: fn(&Record, Handle) -> Result<Text, Error>,
+) -> cbr_status {
+    let Some(write) = write else { return failed(function, scope, Error::Null) };
+    match with_record(|record| make(record, Handle(scope))) {
         Ok(text) => {
-            // SAFETY: the host's function, with its data.
+            // SAFETY: the caller's promise.
             unsafe { write(user_data, text.as_bytes().as_ptr().cast(), text.as_bytes().len()) };
             CBR_OK
         }
-        Err(error) => failed("cbr_report", scope, error),
+        Err(error) => failed(function, scope, error),
     }
 }

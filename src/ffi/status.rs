@@ -190,4 +190,11 @@ mod tests {
             assert!(source.contains(&constant), "{constant}");
         }
     }
+    #[test]
+    fn what_metrics_call_a_status_is_its_constant() {
+        for status in crate::features::observe::contract::STATUSES {
+            let is_it = |entry: &&(_, &CStr, _)| entry.1.to_str() == Ok(status);
+            assert!(TABLE.iter().any(|entry| is_it(&entry)), "{status}");
+        }
+    }
 }

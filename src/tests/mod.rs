@@ -17,6 +17,8 @@ mod model_scope;
 mod model_wait;
 
 #[cfg(not(loom))]
+mod contract;
+#[cfg(not(loom))]
 mod generations;
 #[cfg(not(loom))]
 mod header;

@@ -102,6 +102,7 @@ impl Numbers {
 }
 
 /// A queue that is there.
+#[allow(dead_code, reason = "for live views")]
 pub(crate) struct Row<'a> {
     pub(crate) handle: Handle,
     pub(crate) scope: Handle,
@@ -155,6 +156,7 @@ pub(crate) fn by_name(record: &Record, scope: Handle) -> Result<Sums<Totals>, Er
 
 /// Shows each queue of the scope, or with 0 of the process, that is there all the while. No lock is held
 /// meanwhile.
+#[allow(dead_code, reason = "for live views")]
 pub(crate) fn for_each(record: &Record, scope: Handle, mut show: impl FnMut(&Row<'_>)) {
     super::Queues::for_each(&ENGINE, record, |inside| {
         let queue = inside.queue();
