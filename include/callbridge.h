@@ -1382,6 +1382,7 @@ cbr_status cbr_report(cbr_scope scope,
  * - callbridge_queue_blocked_total{queue}, counter (scope): Posts that have waited for room.
  * - callbridge_dispatch_latency_seconds{queue}, histogram in seconds (scope): From the post to the
  *   dispatch, of events of CBR_METERED callbacks.
+ *
  * `write`: gets the text, in one piece or several; may use the library.
  * Threads: any.
  * Returns: CBR_OK; CBR_ERR_NULL if `write` is NULL; CBR_ERR_STALE if the scope is gone; CBR_ERR_KIND;

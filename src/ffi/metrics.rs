@@ -44,6 +44,7 @@ use std::ffi::c_void;
 /// - callbridge_queue_blocked_total{queue}, counter (scope): Posts that have waited for room.
 /// - callbridge_dispatch_latency_seconds{queue}, histogram in seconds (scope): From the post to the
 ///   dispatch, of events of CBR_METERED callbacks.
+///
 // contract: end
 /// `write`: gets the text, in one piece or several; may use the library.
 /// Threads: any.

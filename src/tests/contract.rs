@@ -95,7 +95,8 @@ fn comment() -> String {
         let (kind, help) = (metric.kind.name(), metric.help);
         line(&format!("{}{labels}, {kind}{unit}{scope}: {help}", full_name(metric)));
     }
-    text
+    // The list ends.
+    text + "///\n"
 }
 
 /// Compares what stands between the marks `name: begin` and `name: end` with `fresh`, or writes it.
