@@ -8,7 +8,8 @@ TARGET=$ROOT/target
 PREFIX=$TARGET/prefix         # the library as installed, used by tests, demo and benchmarks
 BUILD=$TARGET/cmake           # CMake's and cargo's release build behind it
 TOOLS=$TARGET/tools           # command line tools installed by cargo
-export PATH=$TOOLS/bin:$HOME/.cargo/bin:$PATH
+export PATH=$TOOLS/bin:$HOME/.cargo/bin:$PATH:$TOOLS/prometheus/usr/bin
+export PYTHONPATH=$TOOLS/python${PYTHONPATH:+:$PYTHONPATH}
 # The scripts choose where cargo writes; a caller's setting would send it elsewhere.
 unset CARGO_TARGET_DIR
 
@@ -101,6 +102,42 @@ need_clang() { need clang++=clang || true; }
 
 # What tests attach to running programs. Without them those tests are skipped, and say so.
 need_debuggers() { need gdb bpftrace || true; }
+
+# need_python MODULE=PACKAGE==VERSION...: the same for Python's, from its own registry, and only for the scripts.
+need_python() {
+  local wish packages=()
+  need python3 || return 1
+  for wish in "$@"; do
+    python3 -c "import ${wish%%=*}" 2>/dev/null || packages+=("${wish#*=}")
+  done
+  [[ ${#packages[@]} == 0 ]] && return
+  python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip || return 1
+  say ">>> installing ${packages[*]} with pip into $TOOLS/python" >&2
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
+    --target "$TOOLS/python" "${packages[@]}" </dev/null >&2
+}
+
+# unpack FOLDER PACKAGE: Debian's package without installing it, because that would start a service.
+unpack() {
+  local log=$TARGET/install.log work
+  mkdir -p "$TARGET" && work=$(mktemp -d) || return 1
+  say ">>> unpacking $2 into $1" >&2
+  # As in install_packages.
+  (cd "$work" && { apt-get download "$2" || { as_root apt-get update && apt-get download "$2"; } } &&
+    mkdir -p "$1" && dpkg-deb -x "$2"_*.deb "$1") >"$log" 2>&1 </dev/null || {
+    tail -n 5 "$log" >&2
+    rm -rf "$work"
+    return 1
+  }
+  rm -rf "$work"
+}
+
+# What reads metrics: Prometheus, its promtool, and the strict parser of its client library. Without them
+# their tests are skipped, and say so.
+need_prometheus() {
+  { command -v prometheus && command -v promtool; } >/dev/null || unpack "$TOOLS/prometheus" prometheus || true
+  need_python prometheus_client=prometheus-client==0.26.0 || true
+}
 
 need_rust() {
   command -v cargo >/dev/null && return
