@@ -32,6 +32,10 @@ static cbr_queue queue_named(const char *name, cbr_scope scope, size_t capacity,
 
 /* --- the contract -------------------------------------------------------------------------- */
 
+#ifndef METRICS_PAGE
+#define METRICS_PAGE "docs/METRICS.md" /* for compilers that are not called by CMake */
+#endif
+
 enum { NAME, TYPE, UNIT, LABELS, OF_SCOPE, SIGNAL, STABILITY, HELP, COLUMNS };
 
 /* The table of docs/METRICS.md, without the quotes around names. */
