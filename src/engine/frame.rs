@@ -16,6 +16,7 @@ impl Tag {
         match (self, handle.has_kind(Kind::Callback)) {
             (Self::DETACH, _) => "the detach function of scope",
             (Self::CLOSE, _) => "the close of scope",
+            (Self::GUEST, _) => "the log sink or call hook",
             (Self::QUEUE, _) => "a post or dispatch of queue",
             (Self::POST | Self::EVENT, _) => "an event of scope",
             (_, true) => "the destroy function of callback",
@@ -43,9 +44,12 @@ impl Tag {
     pub(crate) const POST: Self = Self(u32::MAX - 5);
     pub(crate) const EVENT: Self = Self(u32::MAX - 6);
 
-    /// A pin, by its number, which is never one of the other eight.
+    /// A function that another operation calls, see [`super::guest`].
+    pub(crate) const GUEST: Self = Self(u32::MAX - 7);
+
+    /// A pin, by its number, which is never one of the other nine.
     pub(crate) fn pin(number: u32) -> Self {
-        Self(number % (u32::MAX - 7) + 1)
+        Self(number % (u32::MAX - 8) + 1)
     }
 
     pub(crate) fn number(self) -> u32 {
@@ -57,12 +61,12 @@ impl Tag {
     }
 
     pub(crate) fn is_pin(self) -> bool {
-        (1..=u32::MAX - 7).contains(&self.0)
+        (1..=u32::MAX - 8).contains(&self.0)
     }
 
     /// Is it a call or a pin, not the end of something?
     pub(crate) fn counts(self) -> bool {
-        self.0 <= u32::MAX - 7 || self == Self::HOLD
+        self.0 <= u32::MAX - 8 || self == Self::HOLD
     }
 }
 

@@ -29,6 +29,25 @@ impl LastError {
         }
     }
 
+    /// For who calls what must not change it: see [`LastError::set_to`].
+    pub(super) fn clone(&self) -> Self {
+        // SAFETY: only the owning thread writes, and not now.
+        let message = unsafe { (*self.message.get()).clone() };
+        Self {
+            last: Cell::new(self.last.get()),
+            message_of: Cell::new(self.message_of.get()),
+            message: UnsafeCell::new(message),
+        }
+    }
+
+    /// As it was when `before` was taken.
+    pub(super) fn set_to(&self, before: &Self) {
+        self.last.set(before.last.get());
+        self.message_of.set(before.message_of.get());
+        // SAFETY: as above, and nobody else has `before`.
+        unsafe { (*self.message.get()).clone_from(&*before.message.get()) };
+    }
+
     /// A new owner starts without a failure.
     pub(crate) fn forget(&self) {
         self.last.set(MaybeUninit::new(None));

@@ -9,6 +9,7 @@ use std::ptr;
 pub(crate) const MESSAGE_MAX: usize = 511;
 
 /// UTF-8 text of at most [`MESSAGE_MAX`] bytes.
+#[derive(Clone)]
 pub(super) struct Text {
     len: usize,
     bytes: [u8; MESSAGE_MAX],

@@ -17,6 +17,8 @@ mod failure;
 mod finalize;
 mod frame;
 mod gate;
+#[cfg_attr(loom, allow(dead_code, reason = "models have no guests"))]
+mod guest;
 mod handle;
 #[cfg(not(loom))]
 pub(crate) mod histogram;

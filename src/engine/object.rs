@@ -108,7 +108,13 @@ impl Engine {
 
     /// Puts this thread into the mark; false if that is another object's by now.
     #[cold]
-    fn sign_mark(&self, record: &Record, slot: &Slot, handle: Handle, mut mark: Mark) -> bool {
+    pub(super) fn sign_mark(
+        &self,
+        record: &Record,
+        slot: &Slot,
+        handle: Handle,
+        mut mark: Mark,
+    ) -> bool {
         while mark.belongs_to(handle) {
             let who = match mark.who() {
                 MANY => return true,

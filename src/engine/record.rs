@@ -98,6 +98,8 @@ pub(crate) struct Record {
     turns: Cell<u32>,
     /// Owner only: number of the last pin.
     pins: Cell<u32>,
+    /// Owner only: it is inside a guest, see [`super::guest`].
+    pub(super) is_visiting: Cell<bool>,
     /// Owner only: 1 + the place of the frame of a special callback that `enter` has entered, and that
     /// waits for [`Record::take_special`]; or 0.
     special: Cell<u32>,
@@ -198,6 +200,7 @@ impl Record {
             disordered: Cell::new(0),
             turns: Cell::new(0),
             pins: Cell::new(0),
+            is_visiting: Cell::new(false),
             special: Cell::new(0),
             in_section: AtomicU32::new(0),
             thread: AtomicU32::new(0),
@@ -256,6 +259,7 @@ impl Record {
         self.thread.store(platform::thread_id(), Relaxed);
         self.life.store(self.life.load(Relaxed).wrapping_add(1), Relaxed);
         self.fault.set(None);
+        self.is_visiting.set(false);
         self.last_error.forget();
     }
 
@@ -473,6 +477,15 @@ impl Record {
     pub(crate) fn misuse(&self, error: Error) -> Fault {
         self.fault.set(Some(error));
         Fault
+    }
+
+    /// What the fault that is on its way means, if one is.
+    pub(super) fn take_fault(&self) -> Option<Error> {
+        self.fault.take()
+    }
+
+    pub(super) fn set_fault(&self, fault: Option<Error>) {
+        self.fault.set(fault);
     }
 
     /// What went wrong.

@@ -75,6 +75,9 @@ impl Engine {
                 self.leave_scope_frame(record, frame, true);
             }
             Tag::QUEUE => self.abandon_queue(record, frame),
+            Tag::GUEST => {
+                self.leave_guest(record, frame, self.slots.at(frame.handle().index()));
+            }
             _ => {
                 let attaching = record.attachments.abandon(record.index_of(frame));
                 let slot = self.slots.at(frame.handle().index());
