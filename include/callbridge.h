@@ -182,6 +182,30 @@
 #define CBR_THUNK_PERMANENT 1
 
 /**
+ * Levels of log lines. OFF is no line's.
+ */
+#define CBR_LOG_OFF 0
+
+/**
+ * What the system refused: memory, descriptors.
+ */
+#define CBR_LOG_ERROR 1
+
+/**
+ * What the host has done wrong, and was kept from harm.
+ */
+#define CBR_LOG_WARN 2
+
+#define CBR_LOG_INFO 3
+
+/**
+ * What a developer may want to follow.
+ */
+#define CBR_LOG_DEBUG 4
+
+#define CBR_LOG_TRACE 5
+
+/**
  * cbr_status is the result of most functions: `CBR_OK` or a negative error.
  */
 typedef int32_t cbr_status;
@@ -547,6 +571,16 @@ typedef struct cbr_callback_info {
  * that it was given to returns, and never later.
  */
 typedef void (*cbr_write_fn)(void *user_data, const char *data, size_t len);
+
+/**
+ * cbr_log_fn takes a line of the log: its level, CBR_LOG_ERROR to CBR_LOG_TRACE, its target, "callbridge",
+ * and its words, which live until it returns. It is called on the thread that the line is about, inside the
+ * function of the library that has something to say, and holds no lock. It may use the library: lines that
+ * come of that do not reach it again, and cbr_last_error is afterwards what it was before. An exception,
+ * pthread_exit or a cancellation passes through, but ends the process if the line is about something that
+ * an exception or a thread's end is leaving already. Lines are cut at 1,023 bytes.
+ */
+typedef void (*cbr_log_fn)(void *user_data, uint32_t level, const char *target, const char *message);
 
 /**
  * Done.
@@ -1391,6 +1425,42 @@ cbr_status cbr_report(cbr_scope scope,
 cbr_status cbr_metrics(cbr_scope scope,
                        cbr_write_fn write,
                        void *user_data);
+
+/**
+ * cbr_log_to has the log's lines of up to `level` go to `fn` from now on, in place of the sink before;
+ * other threads may be in the middle of a line for that one. Beside it, lines still go to stderr, if
+ * CALLBRIDGE_LOG or cbr_log_to_stderr says so. There is a warning for whatever is refused because the host
+ * has done something wrong, with the callback's name; the first, second, fourth and so on of each callback
+ * and reason, and 100 a second at most. (Of a callback that is gone the name is known if it ended lately,
+ * and somebody was listening.) Nobody listens at first, and then nothing is formatted.
+ * `fn` NULL: no sink from now on; `user_data` and `destroy` are not looked at.
+ * `level`: CBR_LOG_OFF to CBR_LOG_TRACE.
+ * `owner`: the scope whose code `fn` is: closing it ends the sink, and waits for it. 0: nobody's.
+ * Ownership: as cbr_register: `destroy` runs exactly once, when another sink has taken the place or the
+ * owner is closed, and nobody is inside `fn`. The sink counts as a callback in statistics and reports, with
+ * the name "cbr_log_to".
+ * Threads: any, also inside the sink.
+ * Returns: CBR_OK; CBR_ERR_INVALID for another level, or, with cbr_set_check(2), a function that is no
+ * code; CBR_ERR_CLOSED, CBR_ERR_STALE or CBR_ERR_KIND for the owner; CBR_ERR_LIMIT at 2^28 objects;
+ * CBR_ERR_NOMEM.
+ */
+cbr_status cbr_log_to(cbr_log_fn fn,
+                      void *user_data,
+                      cbr_destroy_fn destroy,
+                      cbr_scope owner,
+                      uint32_t level);
+
+/**
+ * cbr_log_to_stderr prints the log to stderr from now on, as far as `filter` lets it through, beside the
+ * sink of cbr_log_to. Each different filter takes some memory that stays.
+ * `filter`: env_logger's syntax, such as "warn", "callbridge=debug" or "off"; copied. NULL: as the variable
+ * CALLBRIDGE_LOG says, and "warn" if it is not set or empty. (With the variable the log is printed from the
+ * library's first use on.)
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_INVALID if the filter is not UTF-8 or of another syntax: the one before stays;
+ * CBR_ERR_EXISTS in a Rust program that has a logger of its own, where the lines go; CBR_ERR_NOMEM.
+ */
+cbr_status cbr_log_to_stderr(const char *filter);
 
 #ifdef __cplusplus
 }  // extern "C"

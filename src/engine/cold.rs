@@ -10,7 +10,7 @@ use super::slab::Entry;
 use super::slot::Slot;
 use super::{Engine, handle::Kind};
 use crate::error::Error;
-use crate::platform::clock;
+use crate::platform::{clock, logging};
 use crate::sync::{Acquire, AtomicPtr, AtomicU64, Relaxed, Release, fence};
 use std::ptr;
 
@@ -239,6 +239,12 @@ impl Engine {
             return;
         };
         self.leave_scope(record, cold);
+        #[cfg(not(loom))]
+        if let Some(name) = cold.name.text()
+            && logging::is_on(logging::Level::Warn)
+        {
+            super::ghosts::remember(cold.owner(), name.share());
+        }
         cold.name.clear();
         cold.on_error.store(ptr::null_mut(), Relaxed);
         if cold.fallback.load(Relaxed) == 0 {

@@ -10,7 +10,7 @@
 use super::Engine;
 use super::frame::{Frame, StackPlace, Tag};
 use super::handle::{Handle, Kind};
-use super::last_error::LastError;
+use super::last_error::Saved;
 use super::record::Record;
 use super::slot::{MANY, Mark, Phase, Slot, Word};
 use crate::error::Error;
@@ -48,9 +48,27 @@ pub(crate) struct Visit<'a> {
     frame: &'a Frame,
     slot: &'a Slot,
     handle: Handle,
-    /// What the thread had to say before.
-    last_error: LastError,
+    _said: Said<'a>,
+}
+
+/// What a thread had to say before host code ran that must not change it. Dropped when that is over.
+struct Said<'a> {
+    record: &'a Record,
+    last_error: Saved,
     fault: Option<Error>,
+}
+
+impl<'a> Said<'a> {
+    fn by(record: &'a Record) -> Self {
+        Self { record, last_error: record.last_error.save(), fault: record.take_fault() }
+    }
+}
+
+impl Drop for Said<'_> {
+    fn drop(&mut self) {
+        self.record.last_error.restore(&self.last_error);
+        self.record.set_fault(self.fault);
+    }
 }
 
 impl Engine {
@@ -72,6 +90,8 @@ impl Engine {
         // (At the nesting limit's end: without the guest.)
         let Ok(frame) = record.push_cold(Tag::GUEST) else { return Ok(None) };
         frame.set_stack_place(StackPlace::of(&here));
+        // Also if it is gone: ours may be the last leave, which runs its destroy function.
+        let said = Said::by(record);
         // ORDER[inflight] the cell, the mark, then the word, as in `enter`; partners as there.
         frame.cell.swap_sc(handle.0);
         let mark = Mark(slot.mark.load_sc());
@@ -80,16 +100,7 @@ impl Engine {
             && Word(slot.word.load_sc()).is(handle, Phase::Live)
         {
             record.is_visiting.set(true);
-            let (last_error, fault) = (record.last_error.clone(), record.take_fault());
-            return Ok(Some(Visit {
-                engine: self,
-                record,
-                frame,
-                slot,
-                handle,
-                last_error,
-                fault,
-            }));
+            return Ok(Some(Visit { engine: self, record, frame, slot, handle, _said: said }));
         }
         self.leave_object(record, frame, slot, handle);
         Err(Error::Stale)
@@ -114,10 +125,7 @@ impl Drop for Visit<'_> {
     fn drop(&mut self) {
         // Left already, by a `cbr_unwind_to` that was called inside?
         if self.frame.tag.get() == Tag::GUEST && self.frame.handle() == self.handle {
-            // What ends with it may run host code, whose failures are not the thread's either.
             self.engine.leave_guest(self.record, self.frame, self.slot);
         }
-        self.record.last_error.set_to(&self.last_error);
-        self.record.set_fault(self.fault);
     }
 }

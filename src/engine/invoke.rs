@@ -196,6 +196,23 @@ pub(crate) fn destroy(function: *mut (), user_data: *mut (), frame: Option<&Fram
     }
 }
 
+/// Gives the host's sink a line of the log.
+pub(crate) fn sink(
+    function: *mut (),
+    user_data: *mut (),
+    level: u32,
+    target: &CStr,
+    message: &CStr,
+) {
+    type LogFn = unsafe extern "C-unwind" fn(*mut c_void, u32, *const c_char, *const c_char);
+    // SAFETY: registered by `cbr_log_to` as such a function; the caller is inside its callback, so user_data
+    // is alive.
+    unsafe {
+        let function = std::mem::transmute::<*mut (), LogFn>(function);
+        function(user_data.cast(), level, target.as_ptr(), message.as_ptr());
+    }
+}
+
 /// Tells a callback's error function.
 pub(crate) fn on_error(
     function: ErrorFn,

@@ -19,6 +19,13 @@ pub(crate) struct LastError {
     message: UnsafeCell<Text>,
 }
 
+/// See [`LastError::save`].
+pub(super) struct Saved {
+    last: MaybeUninit<Option<Failure>>,
+    message_of: Handle,
+    message: Option<Text>,
+}
+
 impl LastError {
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
@@ -29,23 +36,23 @@ impl LastError {
         }
     }
 
-    /// For who calls what must not change it: see [`LastError::set_to`].
-    pub(super) fn clone(&self) -> Self {
-        // SAFETY: only the owning thread writes, and not now.
-        let message = unsafe { (*self.message.get()).clone() };
-        Self {
-            last: Cell::new(self.last.get()),
-            message_of: Cell::new(self.message_of.get()),
-            message: UnsafeCell::new(message),
-        }
+    /// For who calls what must not change it.
+    pub(super) fn save(&self) -> Saved {
+        let message = (self.message_of.get().0 != 0).then(|| {
+            // SAFETY: only the owning thread writes, and not now.
+            unsafe { (*self.message.get()).clone() }
+        });
+        Saved { last: self.last.get(), message_of: self.message_of.get(), message }
     }
 
-    /// As it was when `before` was taken.
-    pub(super) fn set_to(&self, before: &Self) {
-        self.last.set(before.last.get());
-        self.message_of.set(before.message_of.get());
-        // SAFETY: as above, and nobody else has `before`.
-        unsafe { (*self.message.get()).clone_from(&*before.message.get()) };
+    /// As it was then.
+    pub(super) fn restore(&self, saved: &Saved) {
+        self.last.set(saved.last);
+        self.message_of.set(saved.message_of);
+        if let Some(message) = &saved.message {
+            // SAFETY: as above.
+            unsafe { (*self.message.get()).clone_from(message) };
+        }
     }
 
     /// A new owner starts without a failure.

@@ -17,8 +17,10 @@ mod failure;
 mod finalize;
 mod frame;
 mod gate;
+#[cfg(not(loom))]
+mod ghosts;
 #[cfg_attr(loom, allow(dead_code, reason = "models have no guests"))]
-mod guest;
+pub(crate) mod guest;
 mod handle;
 #[cfg(not(loom))]
 pub(crate) mod histogram;
@@ -29,6 +31,8 @@ mod last_error;
 mod members;
 mod memo;
 mod message;
+#[cfg(not(loom))]
+mod misuse;
 mod name;
 mod object;
 mod observe;

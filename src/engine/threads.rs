@@ -67,6 +67,10 @@ fn start() -> Result<tls::ThreadEnd, Error> {
     let _ = ENGINE.first_generation.compare_exchange(0, first, Relaxed, Relaxed);
     logging::start();
     ENGINE.read_check_level();
+    logging::line(logging::Level::Info, || {
+        let by = if ENGINE.barrier.is_exchange() { "exchange" } else { "membarrier" };
+        format!("callbridge {}: calls are protected by {by}", env!("CARGO_PKG_VERSION"))
+    });
     Ok(THREAD_END.set(thread_end))
 }
 

@@ -4,6 +4,8 @@
 pub(crate) mod directory;
 pub(crate) mod hook;
 #[cfg(not(loom))]
+pub(crate) mod log;
+#[cfg(not(loom))]
 pub(crate) mod observe;
 pub(crate) mod queue;
 #[cfg(not(any(loom, miri)))]

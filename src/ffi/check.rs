@@ -5,6 +5,7 @@ use super::{report, with_record};
 use crate::engine::ENGINE;
 use crate::engine::check::Level;
 use crate::error::Error;
+use crate::platform::logging;
 
 /// cbr_set_check sets how much is checked from now on, also for callbacks that were registered before.
 /// `level`: 0: handles only; the signature that is given to cbr_enter and cbr_hold is not compared.
@@ -21,6 +22,7 @@ pub extern "C-unwind" fn cbr_set_check(level: u32) -> cbr_status {
     const UNKNOWN: Error = Error::Invalid("the level is not 0, 1 or 2");
     let set = with_record(|_| {
         ENGINE.set_check_level(Level::from_number(level).ok_or(UNKNOWN)?);
+        logging::debug(|| format!("the check level is {level}"));
         Ok(())
     });
     report("cbr_set_check", 0, set)

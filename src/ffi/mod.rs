@@ -33,9 +33,11 @@ mod stats;
 
 mod metrics;
 
+mod log;
+
 pub use self::{
-    call::*, callback::*, check::*, hook::*, key::*, metrics::*, name::*, queue::*, scope::*,
-    signature::*, stats::*, status::*,
+    call::*, callback::*, check::*, hook::*, key::*, log::*, metrics::*, name::*, queue::*,
+    scope::*, signature::*, stats::*, status::*,
 };
 
 #[cfg(not(miri))]
@@ -53,6 +55,8 @@ use std::time::Duration;
 #[inline(never)]
 fn failed(function: &'static str, handle: u64, error: Error) -> cbr_status {
     if let Ok(record) = engine::joined() {
+        // First: the line may run host code, whose failures are not the last.
+        engine::ENGINE.log_refused(record, function, Handle(handle), error);
         record.last_error.set(function, Handle(handle), error);
     }
     status::number(error)

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::features::queue::{
     self, Closing, CurrentEvent, Options, Payload, Policy, call_on, dispatch, post, select,
 };
+use crate::platform::logging;
 use libc::{c_int, size_t};
 use std::ffi::{c_char, c_void};
 
@@ -132,6 +133,7 @@ pub unsafe extern "C-unwind" fn cbr_queue_open(
         Ok(queue) => {
             // SAFETY: not NULL, and the caller's promise.
             unsafe { *out_queue = queue.0 };
+            logging::debug(|| format!("the queue {:#018x} is open", queue.0));
             CBR_OK
         }
         Err(error) => failed("cbr_queue_open", 0, error),
@@ -192,6 +194,9 @@ pub extern "C-unwind" fn cbr_queue_close(queue: cbr_queue, mode: u32) -> cbr_sta
         _ => Err(Error::Invalid("mode is neither CBR_CLOSE_DRAIN nor CBR_CLOSE_DISCARD")),
     };
     let closed = how.and_then(|how| with_record(|record| queue::close(record, Handle(queue), how)));
+    if closed.is_ok() {
+        logging::debug(|| format!("the queue {queue:#018x} is closed"));
+    }
     report("cbr_queue_close", queue, closed)
 }
 

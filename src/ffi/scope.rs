@@ -5,6 +5,7 @@ use super::status::{CBR_OK, cbr_status};
 use super::{failed, patience, report, utf8, with_record};
 use crate::engine::{ENGINE, Handle, ThreadHooks};
 use crate::error::Error;
+use crate::platform::logging;
 use crate::registry;
 use libc::size_t;
 use std::ffi::{c_char, c_void};
@@ -52,6 +53,7 @@ pub unsafe extern "C-unwind" fn cbr_scope_open(
         Ok(scope) => {
             // SAFETY: not NULL, and the caller's promise.
             unsafe { *out_scope = scope.0 };
+            logging::debug(|| format!("the scope {} is open", ENGINE.describe_for_log(scope)));
             CBR_OK
         }
         Err(error) => failed("cbr_scope_open", 0, error),
@@ -92,6 +94,9 @@ pub unsafe extern "C-unwind" fn cbr_scope_close(
     if !out_running.is_null() {
         // SAFETY: not NULL, and the caller's promise.
         unsafe { *out_running = running };
+    }
+    if result.is_ok() {
+        logging::debug(|| format!("the scope {scope:#018x} is closed"));
     }
     report("cbr_scope_close", scope, result)
 }

@@ -1,27 +1,201 @@
-//! The log's way out. Formatting allocates, and where there is no memory that aborts: a line, or the
-//! log, is then left out.
+//! The log's ways out: the `log` facade, which prints to stderr through env_logger, and a sink of the
+//! host's. Formatting allocates, and where there is no memory that aborts: a line is then left out.
 
 use super::cancel::NotNow;
 use super::{environment, memory};
+use crate::error::Error;
+use crate::sync::{AcqRel, Acquire, AtomicPtr, AtomicU32, Relaxed, Release};
+pub(crate) use log::Level;
+use std::ffi::CStr;
+use std::ptr;
 
-/// More than a line, and more than the start of the logger, takes.
+/// What all lines have as their target.
+pub(crate) const TARGET: &CStr = c"callbridge";
+const TARGET_STR: &str = "callbridge";
+
+/// More than a line, and more than a logger, takes.
 const LINE: usize = 16 << 10;
-const START: usize = 256 << 10;
+const LOGGER: usize = 256 << 10;
+/// What a sink gets of a line, in bytes.
+const WORDS: usize = 1023;
 
-/// Prints the log to stderr if `CALLBRIDGE_LOG` says so (env_logger's syntax).
-pub(crate) fn start() {
-    let Some(filter) = environment::variable(c"CALLBRIDGE_LOG") else { return };
-    if let (Ok(filter), true) = (filter.to_str(), memory::is_there(START)) {
-        // A Rust host that links the crate may have a logger of its own: that one stays.
-        let _ = env_logger::Builder::new().parse_filters(filter).try_init();
-    }
+/// Hands a line to the host's sink, which lies above.
+pub(crate) type Forward = fn(Level, &CStr);
+
+/// Lines of up to this level go to the sink; 0: none.
+static SINK_LEVEL: AtomicU32 = AtomicU32::new(0);
+/// A [`Forward`], or null.
+static FORWARD: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Does anybody listen to lines of that level?
+pub(crate) fn is_on(level: Level) -> bool {
+    // Relaxed: from about now on.
+    level <= log::max_level() || level as u32 <= SINK_LEVEL.load(Relaxed)
+}
+
+/// Lines of up to `level` go to `forward` from now on.
+pub(crate) fn set_sink(level: u32, forward: Forward) {
+    // Release: partner: the load in `line`.
+    FORWARD.store(forward as *mut (), Release);
+    SINK_LEVEL.store(level, Release);
 }
 
 /// A warning, whose words are made only if somebody listens.
 pub(crate) fn warn(words: impl FnOnce() -> String) {
-    if log::log_enabled!(target: "callbridge", log::Level::Warn) && memory::is_there(LINE) {
+    line(Level::Warn, words);
+}
+
+/// What a developer may want to follow.
+pub(crate) fn debug(words: impl FnOnce() -> String) {
+    line(Level::Debug, words);
+}
+
+/// A line, whose words are made only if somebody listens.
+pub(crate) fn line(level: Level, words: impl FnOnce() -> String) {
+    if is_on(level) {
+        write(level, words);
+    }
+}
+
+#[cold]
+fn write(level: Level, words: impl FnOnce() -> String) {
+    let prints = log::log_enabled!(target: TARGET_STR, level);
+    // Acquire: partner: the store in `set_sink`.
+    let sinks = level as u32 <= SINK_LEVEL.load(Acquire);
+    if !prints && !sinks || !memory::is_there(LINE) {
+        return;
+    }
+    let words = {
         // Who is cancelled in the middle of a line would leave what it was about to do after it.
         let _not_now = NotNow::begin();
-        log::warn!(target: "callbridge", "{}", words());
+        let words = words();
+        if prints {
+            log::log!(target: TARGET_STR, level, "{words}");
+        }
+        words
+    };
+    let forward = FORWARD.load(Relaxed);
+    if sinks && !forward.is_null() {
+        // SAFETY: stored by `set_sink`.
+        let forward = unsafe { std::mem::transmute::<*mut (), Forward>(forward) };
+        // On the stack: whoever jumps out of the sink leaves nothing behind.
+        let mut line = [0; WORDS + 1];
+        let len = words.floor_char_boundary(WORDS);
+        line[..len].copy_from_slice(&words.as_bytes()[..len]);
+        drop(words);
+        // (No text that C gave, or that we write, has a NUL; another would end the line.)
+        forward(level, CStr::from_bytes_until_nul(&line).unwrap_or_default());
+    }
+}
+
+/// A logger that has been asked for. They stay: another thread may be in the middle of one.
+struct Filtered {
+    filter: String,
+    logger: env_logger::Logger,
+    next: *const Filtered,
+}
+
+/// All of them, a list that only grows: by one for each different filter.
+static FILTERED: AtomicPtr<Filtered> = AtomicPtr::new(ptr::null_mut());
+/// The one that prints, or null.
+static CURRENT: AtomicPtr<Filtered> = AtomicPtr::new(ptr::null_mut());
+
+/// What the `log` crate is given once: the logger of the moment.
+struct Stderr;
+static STDERR: Stderr = Stderr;
+
+fn current() -> Option<&'static env_logger::Logger> {
+    // Acquire: partner: the store in `to_stderr`.
+    let current = CURRENT.load(Acquire);
+    // SAFETY: null, or one of the list, which stays.
+    unsafe { current.as_ref() }.map(|it| &it.logger)
+}
+
+impl log::Log for Stderr {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        current().is_some_and(|it| it.enabled(metadata))
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if let Some(logger) = current() {
+            logger.log(record);
+        }
+    }
+    fn flush(&self) {}
+}
+
+/// Prints the log to stderr if `CALLBRIDGE_LOG` says so (env_logger's syntax).
+pub(crate) fn start() {
+    if let Some(Ok(filter)) = environment::variable(c"CALLBRIDGE_LOG").map(CStr::to_str) {
+        // A Rust host that links the crate may have a logger of its own: that one stays. And what is wrong in
+        // a filter env_logger says itself, and goes on with the rest.
+        let _ = print(filter);
+    }
+}
+
+/// Prints the log to stderr from now on, as far as the filter lets it through. None: as `CALLBRIDGE_LOG`
+/// says, and warnings if it says nothing.
+pub(crate) fn to_stderr(filter: Option<&str>) -> Result<(), Error> {
+    const WRONG: Error = Error::Invalid("the filter is not in env_logger's syntax");
+    let from_environment = || {
+        let value = environment::variable(c"CALLBRIDGE_LOG")?;
+        value.to_str().ok().filter(|value| !value.is_empty())
+    };
+    let filter = filter.or_else(from_environment).unwrap_or("warn");
+    if !memory::is_there(LOGGER) {
+        return Err(Error::NoMemory);
+    }
+    env_filter::Builder::new().try_parse(filter).map_err(|_| WRONG)?;
+    print(filter)
+}
+
+fn print(filter: &str) -> Result<(), Error> {
+    if !memory::is_there(LOGGER) {
+        return Err(Error::NoMemory);
+    }
+    // Fails if there is a logger, which may be ours.
+    if log::set_logger(&STDERR).is_err()
+        && !ptr::addr_eq(ptr::from_ref(log::logger()), &raw const STDERR)
+    {
+        return Err(Error::Exists);
+    }
+    let filtered = find(filter).unwrap_or_else(|| keep(filter));
+    // Release: partner: the load in `current`.
+    CURRENT.store(ptr::from_ref(filtered).cast_mut(), Release);
+    // Another thread may do the same: the level that stays is that of the logger that stays.
+    let mut known = ptr::null_mut();
+    while known != CURRENT.load(Acquire) {
+        known = CURRENT.load(Acquire);
+        log::set_max_level(current().map_or(log::LevelFilter::Off, env_logger::Logger::filter));
+    }
+    Ok(())
+}
+
+fn find(filter: &str) -> Option<&'static Filtered> {
+    // Acquire: partner: the compare-exchange in `keep`.
+    let mut next = FILTERED.load(Acquire).cast_const();
+    // SAFETY: null, or one of the list, which stays.
+    while let Some(it) = unsafe { next.as_ref() } {
+        if it.filter == filter {
+            return Some(it);
+        }
+        next = it.next;
+    }
+    None
+}
+
+fn keep(filter: &str) -> &'static Filtered {
+    let logger = env_logger::Builder::new().parse_filters(filter).build();
+    let new = Box::new(Filtered { filter: filter.to_owned(), logger, next: ptr::null() });
+    let new = Box::into_raw(new);
+    let mut first = FILTERED.load(Relaxed);
+    loop {
+        // SAFETY: nobody else has it yet.
+        unsafe { (*new).next = first };
+        // Release in AcqRel: partner: the load in `find`.
+        match FILTERED.compare_exchange_weak(first, new, AcqRel, Relaxed) {
+            // SAFETY: it stays from now on.
+            Ok(_) => return unsafe { &*new },
+            Err(now) => first = now,
+        }
     }
 }

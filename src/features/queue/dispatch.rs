@@ -364,8 +364,12 @@ impl Dispatch<'_> {
         let ran = match request {
             None => {
                 if let Err(fault) = invoke::call(engine, record, handle, data.cast_mut()) {
-                    // Gone, or failed, which it has told its error function: the dispatch goes on.
-                    let _ = record.explain(fault);
+                    // Gone, or failed: the dispatch goes on.
+                    let _error = record.explain(fault);
+                    #[cfg(not(loom))]
+                    if matches!(_error, Error::Callback | Error::Panic) {
+                        engine.log_event_failed(record, handle, _error);
+                    }
                 }
                 true
             }
