@@ -453,7 +453,7 @@ typedef struct cbr_event {
    */
   int64_t posted_ns;
   /**
-   * NULL in this version.
+   * The poster's trace context (cbr_trace_set); NULL: it had none. Until the callback returns.
    */
   const char *traceparent;
 } cbr_event;

@@ -52,6 +52,7 @@ mod slot;
 mod stack;
 #[cfg(not(loom))]
 mod threads;
+pub(crate) mod trace;
 mod wait;
 
 #[cfg(not(loom))]

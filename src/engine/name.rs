@@ -19,23 +19,27 @@ pub(crate) struct Text(NonNull<u8>);
 const HEADER: usize = size_of::<AtomicU32>() + 1;
 
 impl Text {
-    /// A copy, for one owner. None: there is no text, or no memory.
-    fn new(name: &str, len: u8) -> Option<Self> {
+    /// A copy, for one owner.
+    pub(crate) fn copy(text: &str) -> Result<Self, Error> {
+        let Ok(len) = u8::try_from(text.len()) else {
+            return Err(Error::Invalid("a name is longer than 255 bytes"));
+        };
         // SAFETY: the layout has at least six bytes.
-        let text = NonNull::new(unsafe { std::alloc::alloc(layout(name.len())) })?;
+        let it = NonNull::new(unsafe { std::alloc::alloc(layout(text.len())) });
+        let it = it.ok_or(Error::NoMemory)?;
         // SAFETY: there is room for count, length, bytes and NUL, and nobody else has it yet.
         unsafe {
-            text.cast::<AtomicU32>().write(AtomicU32::new(1));
-            let bytes = text.add(HEADER);
+            it.cast::<AtomicU32>().write(AtomicU32::new(1));
+            let bytes = it.add(HEADER);
             *bytes.sub(1).as_ptr() = len;
-            ptr::copy_nonoverlapping(name.as_ptr(), bytes.as_ptr(), name.len());
-            *bytes.add(name.len()).as_ptr() = 0;
-            Some(Self(bytes))
+            ptr::copy_nonoverlapping(text.as_ptr(), bytes.as_ptr(), text.len());
+            *bytes.add(text.len()).as_ptr() = 0;
+            Ok(Self(bytes))
         }
     }
 
     fn count(&self) -> &AtomicU32 {
-        // SAFETY: `new` wrote it, and the caller's ownership keeps it.
+        // SAFETY: `copy` wrote it, and the caller's ownership keeps it.
         unsafe { self.0.sub(HEADER).cast::<AtomicU32>().as_ref() }
     }
 
@@ -50,7 +54,7 @@ impl Text {
     pub(crate) fn release(self) {
         // AcqRel: partner: the other owners' releases; what they have read is read.
         if self.count().fetch_sub(1, AcqRel) == 1 {
-            // SAFETY: allocated in `new` with this layout; nobody owns it any more.
+            // SAFETY: allocated in `copy` with this layout; nobody owns it any more.
             unsafe {
                 std::alloc::dealloc(self.0.sub(HEADER).as_ptr(), layout(self.as_str().len()));
             }
@@ -59,7 +63,7 @@ impl Text {
 
     /// The words, as long as the caller's ownership lasts.
     pub(crate) fn as_str<'a>(self) -> &'a str {
-        // SAFETY: `new` wrote length and UTF-8 of that length.
+        // SAFETY: `copy` wrote length and UTF-8 of that length.
         unsafe {
             let len = *self.0.sub(1).as_ptr();
             let bytes = std::slice::from_raw_parts(self.0.as_ptr(), len.into());
@@ -93,14 +97,9 @@ impl Name {
 
     /// Takes a copy. The place is empty, and the caller's alone.
     pub(crate) fn set(&self, name: &str) -> Result<(), Error> {
-        let Ok(len) = u8::try_from(name.len()) else {
-            return Err(Error::Invalid("a name is longer than 255 bytes"));
-        };
-        if len == 0 {
-            return Ok(());
+        if !name.is_empty() {
+            self.text.store(Text::into_raw(Some(Text::copy(name)?)), Release);
         }
-        let text = Text::new(name, len).ok_or(Error::NoMemory)?;
-        self.text.store(Text::into_raw(Some(text)), Release);
         Ok(())
     }
 

@@ -26,6 +26,9 @@ pub(crate) struct QueueHooks {
     pub(crate) run_own_destroys: fn(&Engine, &Record, Handle),
     /// A dispatch was left by a longjmp, or its thread ends: lets go of what it was delivering.
     pub(crate) abandon_dispatch: fn(&Engine, &Record, &Frame),
+    /// The thread is about to set its trace context. If a dispatch has called what does, that is undone when
+    /// its callback is over.
+    pub(crate) keep_context: fn(&Record),
 }
 
 /// The queues that a callback has to do with; 0: none.

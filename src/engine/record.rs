@@ -13,6 +13,7 @@ use super::memo::Memo;
 use super::message::Messages;
 use super::slab::Cache;
 use super::slot::{Mark, SPECIAL, Slot, TYPED};
+use super::trace::Trace;
 use crate::error::{Error, Fault};
 use crate::platform;
 use crate::sync::{AtomicU32, AtomicU64, Relaxed, Release, TotalOrder};
@@ -118,6 +119,8 @@ pub(crate) struct Record {
     pub(crate) keeps_up_with: Cell<Handle>,
     /// Owner only: what the innermost dispatch has called has posted.
     pub(crate) posts_itself: Cell<bool>,
+    /// Owner only: whose work it does.
+    pub(crate) trace: Trace,
 
     /// What the owner waits for: a handle, or 0. With `epoch` read before and after, a reader knows
     /// that the owner was waiting, and so its frames unchanged, in between.
@@ -209,6 +212,7 @@ impl Record {
             spare_delivery: Cell::new(std::ptr::null_mut()),
             keeps_up_with: Cell::new(Handle(0)),
             posts_itself: Cell::new(false),
+            trace: Trace::new(),
             waits_for: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             call_queue: AtomicU64::new(0),
@@ -248,6 +252,7 @@ impl Record {
         self.callable_bias.store(NO_BIAS, Relaxed);
         self.biased_slot.set(nowhere());
         self.biased_queue.set(nowhere());
+        self.trace.begin();
         self.set_attention(false);
     }
 
@@ -268,6 +273,7 @@ impl Record {
         debug_assert!(self.stack().all(|frame| frame.handle().0 == 0));
         self.set_top_index(0);
         self.forget_run();
+        self.trace.forget();
         self.waits_for.store(0, Relaxed);
         // Relaxed: a reader that still sees a number says who it was.
         self.thread.store(0, Relaxed);

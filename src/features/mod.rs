@@ -10,3 +10,5 @@ pub(crate) mod observe;
 pub(crate) mod queue;
 #[cfg(not(any(loom, miri)))]
 pub(crate) mod thunk;
+#[cfg(not(loom))]
+pub(crate) mod trace;

@@ -61,7 +61,7 @@ pub struct cbr_event {
     pub queue: cbr_queue,
     /// When it was posted, in nanoseconds of CLOCK_MONOTONIC; from cbr_call_on: when the callback began.
     pub posted_ns: i64,
-    /// NULL in this version.
+    /// The poster's trace context (cbr_trace_set); NULL: it had none. Until the callback returns.
     pub traceparent: *const c_char,
 }
 

@@ -240,12 +240,13 @@ fn post_request(
     patience: Patience,
 ) -> Result<*const Request, Error> {
     let request = Request::new(record)?;
-    let event = Event::request(handle, request, arg);
+    let event = Event::request(record, handle, request, arg);
     let wait = (queue.policy == super::Policy::Block).then_some(patience);
     let posted = engine
         .retain_for_event(record, handle)
         .and_then(|()| post::put(engine, record, inside, &event, wait));
     if let Err(error) = posted {
+        event.give_back();
         // Not posted: both shares are ours.
         // SAFETY: as above.
         unsafe {

@@ -4,13 +4,15 @@ use super::call_on::Request;
 use super::ring::Event;
 use super::{Inside, Queue, Taken};
 use crate::engine::{
-    ENGINE, Engine, Frame, Handle, Kind, Patience, Record, StackPlace, invoke, probes,
+    ENGINE, Engine, Frame, Handle, Kind, Patience, Record, StackPlace, Text, current, invoke,
+    probes, trace,
 };
 use crate::error::Error;
 use crate::platform::{clock, wake};
 use crate::sync::{Relaxed, SeqCst, spin_hint};
 use std::alloc::{Layout, alloc};
 use std::ffi::{c_char, c_void};
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,10 @@ pub(super) struct Delivery {
     /// Whose events these are, as long as its frame is there, and how many were taken out.
     queue: *const Queue,
     taken: u64,
+    /// If the event says so ([`Event::has_saved`]): the context that the thread had before, and the event's,
+    /// whose the callback may have been told of.
+    saved: MaybeUninit<trace::Saved>,
+    context: MaybeUninit<Option<Text>>,
 }
 
 /// Where probes find whose event it is, and which queue's.
@@ -101,6 +107,8 @@ impl Delivery {
             count: 0,
             queue: inside.queue(),
             taken: 0,
+            saved: MaybeUninit::uninit(),
+            context: MaybeUninit::uninit(),
         };
         // SAFETY: memory of this layout, nobody else's.
         unsafe { it.write(fresh) };
@@ -114,7 +122,53 @@ impl Delivery {
     fn end_event(&mut self) {
         if std::mem::take(&mut self.holds) {
             self.count += 1;
-            self.event.free_payload(Error::Closed);
+            if !self.event.is_plain() {
+                self.end_kept();
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_kept(&mut self) {
+        self.end_context();
+        // A copy, because host code may run that has another event put here.
+        let event = self.event;
+        event.free_payload(Error::Closed);
+    }
+
+    /// The event is about to be delivered: its context is the thread's, or none is, until it has been.
+    fn begin_context(&mut self, record: &Record) {
+        let context = self.event.take_context();
+        if context.is_some() || record.trace.get().is_some() {
+            self.save_context(record, context);
+        }
+    }
+
+    /// Keeps the thread's context until the event has been delivered; meanwhile there is `context`.
+    fn save_context(&mut self, record: &Record, context: Option<Text>) {
+        self.event.set_saved(true);
+        self.shown.traceparent = Text::into_raw(context).cast();
+        self.context.write(context);
+        // SAFETY: a dispatch in progress stays where it is, and takes it out of the list in `end_context`.
+        unsafe { record.trace.save(self.saved.as_mut_ptr(), context.map(Text::share)) };
+    }
+
+    /// The event has been delivered: if the thread's context was kept, it comes back.
+    fn end_context(&mut self) {
+        if !self.event.has_saved() {
+            return;
+        }
+        self.event.set_saved(false);
+        self.shown.traceparent = ptr::null();
+        // It has one: it dispatches.
+        let Some(record) = current() else { return };
+        // SAFETY: both written in `save_context`, for this event.
+        unsafe {
+            record.trace.restore(self.saved.as_mut_ptr());
+            if let Some(context) = self.context.assume_init() {
+                context.release();
+            }
         }
     }
 
@@ -296,7 +350,7 @@ impl Dispatch<'_> {
                         }
                         continue;
                     }
-                    if next.is_plain() && queue.waiting.is_none() {
+                    if next.is_plain(record) && queue.waiting.is_none() {
                         if next.position + AHEAD < tail {
                             queue.ring.expect(next.position + AHEAD);
                         }
@@ -315,7 +369,7 @@ impl Dispatch<'_> {
                 return Ok(false);
             };
             delivery().event = event;
-            if self.deliver(note.frame) {
+            if self.deliver_under_its_context(note.frame) {
                 return Ok(true);
             }
         }
@@ -330,6 +384,22 @@ impl Dispatch<'_> {
         };
         engine.finish_deferred(record, job);
         true
+    }
+
+    /// The same as `deliver` of what may be no plain event, or come to a thread that has a context.
+    fn deliver_under_its_context(&self, owner: Option<&Frame>) -> bool {
+        /// Also when it was a request, or an unwind passes through.
+        struct Restored(*mut Delivery);
+        impl Drop for Restored {
+            fn drop(&mut self) {
+                // SAFETY: its dispatch lives longer.
+                unsafe { (*self.0).end_context() };
+            }
+        }
+        // SAFETY: ours; nested dispatches have others.
+        unsafe { (*self.delivery).begin_context(self.inside.record) };
+        let _restored = Restored(self.delivery);
+        self.deliver(owner)
     }
 
     /// Runs the callback of the event that was taken out, whose owner's frame this is. False: nobody waits
@@ -440,6 +510,22 @@ pub(crate) fn current_event(record: &Record) -> *const CurrentEvent {
 }
 
 /// See [`crate::engine::QueueHooks`].
+pub(super) fn keep_context(record: &Record) {
+    let mut it = Delivery::top(record);
+    // SAFETY: null, or a dispatch in progress on this thread.
+    while let Some(delivery) = unsafe { it.as_mut() } {
+        if delivery.holds || !delivery.request.is_null() {
+            if !delivery.event.has_saved() {
+                // Nothing is kept yet: so there is none.
+                delivery.save_context(record, None);
+            }
+            return;
+        }
+        it = delivery.outer;
+    }
+}
+
+/// See [`crate::engine::QueueHooks`].
 pub(super) fn abandon_dispatch(engine: &Engine, record: &Record, frame: &Frame) {
     let it = Delivery::top(record);
     // SAFETY: as in `current_event`.
@@ -451,6 +537,7 @@ pub(super) fn abandon_dispatch(engine: &Engine, record: &Record, frame: &Frame) 
     if delivery.holds || !delivery.request.is_null() {
         probes::dispatch_end::<HANDLE, QUEUE>(it.cast());
     }
+    delivery.end_context();
     delivery.end_event();
     let request = std::mem::replace(&mut delivery.request, ptr::null());
     if !request.is_null() {

@@ -42,6 +42,7 @@ static HOOKS: QueueHooks = QueueHooks {
     defer_destroy: jobs::defer_destroy,
     run_own_destroys,
     abandon_dispatch: super::dispatch::abandon_dispatch,
+    keep_context: super::dispatch::keep_context,
 };
 
 /// Every queue of the process that has not been freed.

@@ -2,7 +2,7 @@
 
 use super::body::Owner;
 use super::event::Payload;
-use super::ring::Event;
+use super::ring::{Cell, Event};
 use super::{Inside, Policy, Queue, Taken};
 use crate::engine::{ENGINE, Engine, Frame, Handle, Kind, Note, Patience, Record, Tag, probes};
 use crate::error::Error;
@@ -74,7 +74,7 @@ pub(crate) fn post(
     }
     let inside = enter(engine, record, queue, queue_handle)?;
     let it = inside.queue();
-    if !payload.is_plain()
+    if !payload.is_plain(record)
         || it.waiting.is_some()
         || it.check_open(engine).is_err()
         || !engine.retain_for_plain_event(handle)
@@ -84,12 +84,14 @@ pub(crate) fn post(
     // The common case: straight from the poster's memory into the cell.
     payload.touch();
     let plainly = !record.leaves_by_exchange.get();
-    if it.ring.push_with(plainly, |cell| payload.write(handle, cell)).is_some() {
+    // SAFETY: it is plain.
+    let write = |cell: &Cell| unsafe { payload.write(handle, cell) };
+    if it.ring.push_with(plainly, write).is_some() {
         probes::post(handle, queue_handle);
         it.tell(engine, record);
         return Ok(());
     }
-    put_slowly(engine, record, &inside, &Event::new(handle, payload)?, wait)
+    put_slowly(engine, record, &inside, &Event::new(record, handle, payload)?, wait)
 }
 
 /// Enters the queue that `target` has found for `asked`: a home that is gone was closed.
@@ -155,7 +157,7 @@ fn post_inside(
         None
     };
     let posted = match engine.retain_for_event(record, handle) {
-        Ok(()) => match Event::new(handle, payload) {
+        Ok(()) => match Event::new(record, handle, payload) {
             Ok(event) => {
                 put(engine, record, inside, &event, wait).inspect_err(|_| event.give_back())
             }
