@@ -121,6 +121,8 @@ TEST(later_versions_are_kept_as_they_are_up_to_255_characters) {
 
 static void *has_none_sets_its_own_and_ends(void *arg) {
   CHECK_NO_CONTEXT();
+  CHECK_REFUSED(cbr_trace_set(""), CBR_ERR_INVALID); /* now the library knows the thread */
+  CHECK_NO_CONTEXT();
   CHECK_OK(cbr_trace_set((const char *)arg));
   CHECK_CONTEXT((const char *)arg);
   return NULL;
@@ -391,6 +393,48 @@ TEST(a_nested_dispatch_gives_back_the_context_that_it_found) {
   listener_end(&inner);
 }
 
+static void sets_third_in_destroy(struct subject *it) {
+  (void)it;
+  CHECK_OK(cbr_trace_set(THIRD));
+}
+
+static void runs_a_destroy_in_a_nested_dispatch(struct listener *it) {
+  cbr_queue *nested = (cbr_queue *)it->extra;
+  struct subject ends;
+  cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;
+  subject_reset(&ends);
+  ends.on_destroy = sets_third_in_destroy;
+  options.fn = (cbr_any_fn)subject_fn;
+  options.user_data = &ends;
+  options.destroy = subject_destroy;
+  options.destroy_queue = *nested;
+  CHECK_OK(cbr_register_with(&options, &ends.handle));
+  CHECK_OK(cbr_unregister(ends.handle));
+  CHECK_EQ(ends.destroyed, 0);
+  CHECK_EQ(dispatch_some(*nested, 0), 1);
+  CHECK_EQ(ends.destroyed, 1);
+  CHECK_CONTEXT(THIRD);
+}
+
+/* No event is delivered there but the outer one's. */
+TEST(what_a_destroy_function_sets_in_a_nested_dispatch_ends_with_the_outer_callback) {
+  struct listener it;
+  cbr_queue queue = queue_open(8, CBR_QUEUE_REJECT, 0);
+  cbr_queue nested = queue_open(8, CBR_QUEUE_REJECT, CBR_QUEUE_OWNED);
+  listener_register(&it, runs_a_destroy_in_a_nested_dispatch, &nested);
+  CHECK_OK(post_under(NULL, queue, &it, NULL, 0));
+  CHECK_OK(post_under(FIRST, queue, &it, NULL, 0));
+  for (int i = 0; i < 2; i++) {
+    CHECK_OK(cbr_trace_set(i == 0 ? NULL : SECOND));
+    dispatch_some(queue, 1);
+    CHECK_CONTEXT(i == 0 ? "" : SECOND);
+  }
+  CHECK_HEARD_UNDER(&it, "", FIRST);
+  queue_discard(queue);
+  queue_discard(nested);
+  listener_end(&it);
+}
+
 struct call_under {
   cbr_queue queue;
   struct listener *it;
@@ -506,7 +550,7 @@ TEST(a_context_is_freed_once_on_every_way_out_of_a_queue) {
   enum { ROUNDS = 200 };
   struct listener it;
   struct ear gone;
-  struct payload payload, owned, more[2];
+  struct payload payload, owned, more[2], full_payloads[2];
   size_t before = 0;
   listener_register(&it, NULL, NULL);
   for (int round = 0; round < ROUNDS + 50; round++) {
@@ -514,7 +558,7 @@ TEST(a_context_is_freed_once_on_every_way_out_of_a_queue) {
     cbr_queue queue = queue_open(8, CBR_QUEUE_REJECT, 0);
     cbr_queue small = queue_open(2, CBR_QUEUE_DROP_OLDEST, 0);
     cbr_queue merged = queue_open(8, CBR_QUEUE_REJECT, CBR_QUEUE_COALESCE);
-    cbr_queue closed = queue_open(8, CBR_QUEUE_REJECT, 0);
+    cbr_queue closed = queue_open(8, CBR_QUEUE_REJECT, 0), full = queue_open(1, CBR_QUEUE_REJECT, 0);
     if (round == 50) before = in_use(); /* with what is made once */
     /* dispatched; refused because full; dispatched when the callback is gone; the scope closes */
     CHECK_OK(cbr_trace_set(FIRST));
@@ -523,6 +567,8 @@ TEST(a_context_is_freed_once_on_every_way_out_of_a_queue) {
     CHECK_HEARD_UNDER(&it, FIRST, FIRST, FIRST, FIRST, FIRST);
     CHECK_EQ(post_all_kinds(queue, it.handle, &payload, &owned, owner), 5);
     CHECK_EQ(post_all_kinds(queue, it.handle, &more[0], &more[1], owner), 3);
+    CHECK_EQ(post_all_kinds(full, it.handle, &full_payloads[0], &full_payloads[1], owner), 1);
+    CHECK_STATUS(cbr_call_on(full, it.handle, NULL, 0, NULL), CBR_ERR_FULL);
     CHECK_STATUS(cbr_call_on(closed, it.handle, NULL, 0, NULL), CBR_ERR_TIMEOUT);
     ear_register(&gone);
     CHECK_OK(post_number(closed, &gone, 1));
@@ -548,6 +594,7 @@ TEST(a_context_is_freed_once_on_every_way_out_of_a_queue) {
     CHECK_EQ(queue_len(small), 1);
     queue_discard(closed);
     queue_discard(small);
+    queue_discard(full);
     queue_discard(merged);
     queue_discard(queue);
     /* refused, with nothing taken */
