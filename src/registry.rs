@@ -1,7 +1,7 @@
 //! Where the features meet: all of the process, and what touches more than one of them.
 
 use crate::engine::{
-    Census, Closed, ColdParts, ENGINE, Handle, Patience, Record, Registration, invoke,
+    Census, Closed, ColdParts, ENGINE, Handle, Patience, Record, Registration, invoke, stacks,
 };
 use crate::error::Error;
 use crate::features::directory::keys::Keys;
@@ -11,7 +11,7 @@ use crate::features::queue::{Queues, numbers};
 #[cfg(not(miri))]
 use crate::features::thunk;
 use crate::platform::module::{self, NotFound, Object};
-use crate::platform::{caller, clock};
+use crate::platform::clock;
 
 /// The process's names.
 pub(crate) static NAMES: Names = Names::new();
@@ -40,12 +40,26 @@ pub(crate) fn register(
     keep_loaded: bool,
     entry: *const (),
 ) -> Result<Handle, Error> {
-    if ENGINE.check.is_thorough() {
-        look_at_functions(new)?;
-        let cold = ColdParts { site: caller::of(entry), ..new.cold };
-        return register_unchecked(record, &Registration { cold, ..*new }, keep_loaded);
+    if ENGINE.check.looks_at_registrations() {
+        return register_closely(record, new, keep_loaded, entry);
     }
     register_unchecked(record, new, keep_loaded)
+}
+
+#[cold]
+#[inline(never)]
+fn register_closely(
+    record: &Record,
+    new: &Registration<'_>,
+    keep_loaded: bool,
+    entry: *const (),
+) -> Result<Handle, Error> {
+    if ENGINE.check.is_thorough() {
+        look_at_functions(new)?;
+    }
+    let stack = stacks::of_caller(entry, ENGINE.check.keeps_stacks());
+    let cold = ColdParts { stack, ..new.cold };
+    register_unchecked(record, &Registration { cold, ..*new }, keep_loaded)
 }
 
 #[inline(always)]
@@ -127,7 +141,7 @@ pub(crate) fn report(record: &Record, scope: Handle) -> Result<Text, Error> {
             return;
         }
         let function = module::Place(row.function.addr() as u64);
-        let site = module::Place(row.site);
+        let site = row.stack.map(|stack| module::Place(stack.frames()[0]));
         // A scope that is gone took the callback with it.
         let Ok(scope) = ENGINE.scope_name(record, row.scope) else { return };
         count += 1;
@@ -141,7 +155,7 @@ pub(crate) fn report(record: &Record, scope: Handle) -> Result<Text, Error> {
             failures: None,
             age: (row.registered != 0).then(|| now.saturating_sub(row.registered)),
             function: &function,
-            site: if row.site != 0 { Some(&site) } else { None },
+            site: site.as_ref().map(|site| site as &dyn std::fmt::Display),
         };
         result = report::line(&mut text, &line);
     })?;

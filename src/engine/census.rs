@@ -8,6 +8,7 @@ use super::members::SHARDS;
 use super::name::NAME_MAX;
 use super::record::Record;
 use super::slot::{Mark, Phase, Slot, Word};
+use super::stacks::Stack;
 use crate::error::Error;
 use crate::sync::{Acquire, Relaxed};
 
@@ -32,9 +33,12 @@ pub(crate) struct Row {
     pub(crate) references: u32,
     pub(crate) flags: u32,
     pub(crate) in_flight: u64,
-    /// Nanoseconds of the monotonic clock, and an address; 0: not noted.
+    /// Nanoseconds of the monotonic clock; 0: not noted.
     pub(crate) registered: u64,
-    pub(crate) site: u64,
+    /// Where it was registered, if that was noted.
+    pub(crate) stack: Option<&'static Stack>,
+    /// Bytes of its cold data.
+    pub(crate) cold: usize,
     pub(crate) name: NameCopy,
 }
 
@@ -130,14 +134,16 @@ impl Engine {
                 flags: 0,
                 in_flight,
                 registered: 0,
-                site: 0,
+                stack: None,
+                cold: 0,
                 name: NameCopy::of(""),
             };
             if let Some(cold) = self.cold_of(slot) {
                 row.scope = cold.membership.scope();
                 row.flags = cold.flags();
                 row.registered = cold.registered();
-                row.site = cold.site();
+                row.stack = cold.stack();
+                row.cold = cold.bytes();
                 row.name = NameCopy::of(cold.name());
             }
             row

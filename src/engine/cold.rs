@@ -8,6 +8,7 @@ use super::name::{Name, Text};
 use super::record::Record;
 use super::slab::Entry;
 use super::slot::Slot;
+use super::stacks::Stack;
 use super::{Engine, handle::Kind};
 use crate::error::Error;
 use crate::platform::{clock, logging};
@@ -29,9 +30,9 @@ pub(crate) struct Cold {
     home: AtomicU64,
     /// The queue that destroy runs in; 0: where the callback ends.
     destroy_queue: AtomicU64,
-    /// When it was made, in nanoseconds, and where: an address in the code, or 0.
+    /// When it was made, in nanoseconds, and where: a [`Stack`], or null.
     registered: AtomicU64,
-    site: AtomicU64,
+    stack: AtomicPtr<Stack>,
     /// As the host gave them.
     flags: AtomicU64,
     /// While destroy waits in that queue: the next one that does, and the place of what it comes after.
@@ -54,7 +55,7 @@ impl Entry for Cold {
             home: AtomicU64::new(0),
             destroy_queue: AtomicU64::new(0),
             registered: AtomicU64::new(0),
-            site: AtomicU64::new(0),
+            stack: AtomicPtr::new(ptr::null_mut()),
             flags: AtomicU64::new(0),
             next_job: AtomicU64::new(0),
             job_position: AtomicU64::new(0),
@@ -102,10 +103,18 @@ impl Cold {
         self.registered.load(Relaxed)
     }
 
-    /// Where it was registered; 0: not noted.
-    pub(super) fn site(&self) -> u64 {
+    /// Where it was registered, if that was noted.
+    pub(super) fn stack(&self) -> Option<&'static Stack> {
         // Relaxed: as above.
-        self.site.load(Relaxed)
+        let stack = self.stack.load(Relaxed);
+        // SAFETY: null, or from `ColdParts::stack`.
+        unsafe { stack.as_ref() }
+    }
+
+    /// How much memory the entry takes, with what it points to.
+    #[cfg(not(loom))]
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name_text().map_or(0, Text::bytes)
     }
 
     pub(super) fn flags(&self) -> u32 {
@@ -141,8 +150,8 @@ pub(crate) struct ColdParts<'a> {
     pub(crate) destroy_queue: Handle,
     /// The host's flags.
     pub(crate) flags: u32,
-    /// The address that it is registered from; 0: not noted.
-    pub(crate) site: u64,
+    /// Where it is registered, if that is noted.
+    pub(crate) stack: Option<&'static Stack>,
 }
 
 impl ColdParts<'_> {
@@ -155,14 +164,15 @@ impl ColdParts<'_> {
         home: Handle(0),
         destroy_queue: Handle(0),
         flags: 0,
-        site: 0,
+        stack: None,
     };
 
     pub(crate) fn is_empty(&self) -> bool {
         self.name.is_empty()
             && self.on_error.is_none()
             && self.fallback | self.scope.0 | self.home.0 | self.destroy_queue.0 == 0
-            && u64::from(self.flags) | self.site == 0
+            && self.flags == 0
+            && self.stack.is_none()
     }
 }
 
@@ -183,7 +193,8 @@ impl Engine {
         cold.destroy_queue.store(parts.destroy_queue.0, Relaxed);
         cold.is_deferred.store(0, Relaxed);
         cold.registered.store(clock::nanoseconds(), Relaxed);
-        cold.site.store(parts.site, Relaxed);
+        let stack = parts.stack.map_or(ptr::null_mut(), |stack| ptr::from_ref(stack).cast_mut());
+        cold.stack.store(stack, Relaxed);
         cold.flags.store(parts.flags.into(), Relaxed);
         Ok(index)
     }

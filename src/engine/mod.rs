@@ -50,6 +50,7 @@ pub(crate) mod signature;
 mod slab;
 mod slot;
 mod stack;
+pub(crate) mod stacks;
 #[cfg(not(loom))]
 mod threads;
 pub(crate) mod trace;

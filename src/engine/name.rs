@@ -71,6 +71,12 @@ impl Text {
         }
     }
 
+    /// How much memory it takes.
+    #[cfg(not(loom))]
+    pub(crate) fn bytes(self) -> usize {
+        layout(self.as_str().len()).size()
+    }
+
     /// As a pointer that [`Text::from_raw`] takes, and C; null is none.
     pub(crate) fn into_raw(text: Option<Self>) -> *mut u8 {
         text.map_or(ptr::null_mut(), |text| text.0.as_ptr())

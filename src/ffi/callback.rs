@@ -229,7 +229,7 @@ unsafe fn registration<'a>(
             home: Handle(options.home),
             destroy_queue: Handle(options.destroy_queue),
             flags: options.flags,
-            site: 0,
+            stack: None,
         },
     };
     Ok((new, options.flags))

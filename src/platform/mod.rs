@@ -1,8 +1,6 @@
 //! The operating system, one door a file. Nothing here knows what a callback is.
 
 pub(crate) mod cache;
-#[cfg(not(loom))]
-pub(crate) mod caller;
 pub(crate) mod cancel;
 pub(crate) mod clock;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri, feature = "libffi"))))]
@@ -20,6 +18,9 @@ pub(crate) mod module;
 pub(crate) mod pages;
 pub(crate) mod random;
 pub(crate) mod sdt;
+pub(crate) mod stack;
+#[cfg(not(loom))]
+pub(crate) mod symbols;
 pub(crate) mod tls;
 pub(crate) mod wake;
 
