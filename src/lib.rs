@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! ffi/        the C surface, one file a header section      callback.rs   the Rust surface
-//! registry    where the features meet
+//! registry    where the features meet                       at_exit.rs    the process's end
 //! features/   hooks, names, keys, queues, thunks            none knows another
 //! engine/     handles, slots, in-flight protection, finalization, waiting, scopes
 //! platform/   the operating system       sync.rs  atomics       error.rs  what can go wrong
@@ -14,6 +14,8 @@
 
 #![cfg_attr(loom, allow(dead_code, reason = "models make their own engine and use no C surface"))]
 
+#[cfg(not(any(loom, miri)))]
+mod at_exit;
 #[cfg(not(loom))]
 mod callback;
 mod engine;

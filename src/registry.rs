@@ -6,12 +6,15 @@ use crate::engine::{
 use crate::error::Error;
 use crate::features::directory::keys::Keys;
 use crate::features::directory::names::Names;
+use crate::features::observe::leaks::{self, Leaks};
+use crate::features::observe::profile::{Profile, Sample};
 use crate::features::observe::{metrics, report, text::Text};
 use crate::features::queue::{Queues, numbers};
 #[cfg(not(miri))]
 use crate::features::thunk;
-use crate::platform::module::{self, NotFound, Object};
 use crate::platform::clock;
+use crate::platform::module::{self, NotFound, Object};
+use crate::platform::symbols::Symbols;
 
 /// The process's names.
 pub(crate) static NAMES: Names = Names::new();
@@ -201,4 +204,62 @@ pub(crate) fn metrics(record: &Record, scope: Handle) -> Result<Text, Error> {
     let scope = (scope.0 != 0).then_some(scope_name.as_str());
     metrics::Exposition::new(&mut text, scope).write(&all, &queues)?;
     Ok(text)
+}
+
+/// The live callbacks by where they were registered, as pprof reads it.
+pub(crate) fn profile(record: &Record, scope: Handle) -> Result<Vec<u8>, Error> {
+    let (mut profile, mut result) = (Profile::new()?, Ok(()));
+    ENGINE.for_each_callback(record, scope, |row| {
+        // As in `report`.
+        if let (Ok(()), Ok(scope)) = (result, ENGINE.scope_name(record, row.scope)) {
+            result = profile.add(&Sample {
+                frames: row.stack.map_or(&[], stacks::Stack::frames),
+                name: row.name.as_str(),
+                scope: scope.as_str(),
+                bytes: row.cold,
+            });
+        }
+    })?;
+    result?;
+    let mut symbols = Symbols::new().map_err(|_| Error::NoMemory)?;
+    profile.finish(&mut symbols, clock::since_1970())
+}
+
+/// All that is left now, in words; None: nothing is.
+pub(crate) fn leaks(record: &Record) -> Result<Option<Text>, Error> {
+    const PROCESS: Handle = Handle(0);
+    let mut symbols = Symbols::new().map_err(|_| Error::NoMemory)?;
+    let (mut leaks, mut result) = (Leaks::new(), Ok(()));
+    let all = &mut leaks;
+    all.ending = ENGINE.census(record, PROCESS)?.pending;
+    let name_of = |callback| ENGINE.describe(record, callback).map(|row| row.name).ok();
+    ENGINE.for_each_callback(record, PROCESS, |row| {
+        if let (Ok(()), Ok(scope)) = (result, ENGINE.scope_name(record, row.scope)) {
+            let callback = leaks::Callback {
+                handle: row.handle.0,
+                name: row.name.as_str(),
+                scope: scope.as_str(),
+                references: row.references,
+                in_flight: row.in_flight,
+                function: row.function.addr() as u64,
+                frames: row.stack.map_or(&[], stacks::Stack::frames),
+            };
+            result = all.callback(&callback, &mut symbols);
+        }
+    })?;
+    let mut also = |added: Result<(), Error>| result = result.and(added);
+    ENGINE.for_each_scope(record, |scope, name| also(all.scope(scope.0, name)));
+    numbers::for_each(record, PROCESS, |row| {
+        also(all.queue(row.handle.0, row.name, row.totals.queued));
+    });
+    #[cfg(not(miri))]
+    thunk::for_each_open(record, |thunk, signature, name| {
+        also(all.thunk(thunk.0, &signature, name));
+    });
+    ENGINE.for_each_hold(|callback| {
+        let name = name_of(callback);
+        also(all.hold(callback.0, name.as_ref().map_or("", |name| name.as_str())));
+    });
+    result?;
+    if leaks.is_empty() { Ok(None) } else { leaks.write(&mut symbols).map(Some) }
 }

@@ -172,6 +172,27 @@ impl Engine {
         Ok(())
     }
 
+    /// Shows every scope that is open or closing, with its name.
+    pub(crate) fn for_each_scope(&self, record: &Record, mut show: impl FnMut(Handle, &str)) {
+        for (index, slot) in self.slots.iter() {
+            if let Some((scope, Phase::Live | Phase::Revoked)) = object_in(index, slot, Kind::Scope)
+                && let Ok(name) = self.scope_name(record, scope)
+            {
+                show(scope, name.as_str());
+            }
+        }
+    }
+
+    /// Shows the callback of every hold that is out.
+    pub(crate) fn for_each_hold(&self, mut show: impl FnMut(Handle)) {
+        for (index, slot) in self.slots.iter() {
+            if let Some((_, Phase::Live)) = object_in(index, slot, Kind::Hold) {
+                // Relaxed: published with LIVE.
+                show(Handle(slot.signature.load(Relaxed)));
+            }
+        }
+    }
+
     /// A scope's name, "" for scope 0; the scope is open or closing.
     pub(crate) fn scope_name(&self, record: &Record, scope: Handle) -> Result<NameCopy, Error> {
         if scope.0 == 0 {
@@ -197,9 +218,14 @@ impl Census {
 
 /// The callback in the slot, and where in its life it is.
 fn callback_in(index: u32, slot: &Slot) -> Option<(Handle, Phase)> {
+    object_in(index, slot, Kind::Callback)
+}
+
+/// The same of an object of this kind.
+fn object_in(index: u32, slot: &Slot, kind: Kind) -> Option<(Handle, Phase)> {
     // Acquire: partner: the store of LIVE, which publishes the mark.
     let word = Word(slot.word.load(Acquire));
-    let handle = Handle::new(word.generation(), Kind::Callback, index);
+    let handle = Handle::new(word.generation(), kind, index);
     let phase = [Phase::Live, Phase::Revoked, Phase::Finalizing]
         .into_iter()
         .find(|phase| word.in_phase(*phase))?;

@@ -5,6 +5,13 @@ pub(crate) fn milliseconds() -> u64 {
     nanoseconds() / 1_000_000
 }
 
+/// Nanoseconds since 1970.
+#[cfg(not(loom))]
+pub(crate) fn since_1970() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_nanos() as u64)
+}
+
 /// A cheap time: ticks of the processor's counter where it has one that all processors share, else
 /// nanoseconds. What [`when`] makes of it is good to some ten nanoseconds.
 #[inline(always)]

@@ -15,6 +15,8 @@ pub(crate) mod membarrier;
 pub(crate) mod memory;
 #[cfg(not(loom))]
 pub(crate) mod module;
+#[cfg(not(any(loom, miri)))]
+pub(crate) mod output;
 pub(crate) mod pages;
 pub(crate) mod random;
 pub(crate) mod sdt;

@@ -2,7 +2,8 @@
 //! what the loader does not know, the files' own symbol tables say.
 
 use super::cancel::NotNow;
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_char, c_void};
+use std::fmt;
 use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
@@ -28,7 +29,7 @@ pub(crate) struct Object {
     /// Ends with a NUL.
     path: Vec<u8>,
     build_id: Vec<u8>,
-    pub(crate) segments: Vec<Segment>,
+    segments: Vec<Segment>,
     /// Its first bytes, if they are in memory: a file that is another one by now has others.
     header: Option<[u8; HEADER_LEN]>,
     /// Read when somebody asks.
@@ -42,7 +43,7 @@ pub(crate) struct Symbol<'a> {
     /// In the object, as its symbol table counts.
     pub(crate) in_object: u64,
     /// As the linker knows it; "" if nobody does.
-    pub(crate) function: &'a str,
+    pub(crate) function: &'a CStr,
     pub(crate) in_function: u64,
 }
 
@@ -61,8 +62,9 @@ impl Object {
         &self.build_id
     }
 
-    fn holds(&self, address: u64) -> bool {
-        self.segments.iter().any(|segment| (segment.start..segment.end).contains(&address))
+    /// The part of it that the address is in.
+    pub(crate) fn segment_of(&self, address: u64) -> Option<&Segment> {
+        self.segments.iter().find(|segment| (segment.start..segment.end).contains(&address))
     }
 }
 
@@ -77,13 +79,13 @@ impl Symbols {
 
     /// Which object an address is in.
     pub(crate) fn object_of(&self, address: u64) -> Option<(usize, &Object)> {
-        self.objects.iter().enumerate().find(|(_, object)| object.holds(address))
+        self.objects.iter().enumerate().find(|(_, object)| object.segment_of(address).is_some())
     }
 
     /// What is known of it. If memory is out, less.
     pub(crate) fn find(&mut self, address: u64) -> Symbol<'_> {
         let mut symbol =
-            Symbol { path: "", in_object: address, function: "", in_function: address };
+            Symbol { path: "", in_object: address, function: c"", in_function: address };
         let Some((index, _)) = self.object_of(address) else { return symbol };
         let object = &mut self.objects[index];
         let in_object = address.wrapping_sub(object.bias);
@@ -106,7 +108,7 @@ impl Symbols {
 }
 
 /// The function's name and start, if it is one that others may link with.
-fn known_to_the_loader<'a>(address: u64) -> Option<(&'a str, u64)> {
+fn known_to_the_loader<'a>(address: u64) -> Option<(&'a CStr, u64)> {
     let mut found = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
     let address = std::ptr::without_provenance::<c_void>(address as usize);
     // SAFETY: dladdr reads no memory at the address, and fills `found` when it returns other than 0. Its
@@ -120,7 +122,40 @@ fn known_to_the_loader<'a>(address: u64) -> Option<(&'a str, u64)> {
         if found.dli_sname.is_null() {
             return None;
         }
-        Some((CStr::from_ptr(found.dli_sname).to_str().ok()?, found.dli_saddr.addr() as u64))
+        Some((CStr::from_ptr(found.dli_sname), found.dli_saddr.addr() as u64))
+    }
+}
+
+/// A C++ function as its source calls it, if the process has what can tell: `__cxa_demangle` of the C++ runtime,
+/// which also knows the older kind of Rust's names.
+pub(crate) struct Readable<'a>(pub(crate) &'a CStr);
+
+impl fmt::Display for Readable<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        type Demangle =
+            unsafe extern "C" fn(*const c_char, *mut c_char, *mut usize, *mut i32) -> *mut c_char;
+        let mut readable = std::ptr::null_mut();
+        if self.0.to_bytes().starts_with(b"_Z") {
+            // SAFETY: looks for a name among what is loaded.
+            let demangle = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__cxa_demangle".as_ptr()) };
+            // SAFETY: null, or the function of this name, which the C++ ABI defines so.
+            let demangle =
+                unsafe { std::mem::transmute::<*mut c_void, Option<Demangle>>(demangle) };
+            if let Some(demangle) = demangle {
+                let (buffer, len, status) =
+                    (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+                // SAFETY: gives a new string, or null.
+                readable = unsafe { demangle(self.0.as_ptr(), buffer, len, status) };
+            }
+        }
+        if readable.is_null() {
+            return write!(out, "{}", self.0.to_str().unwrap_or("?"));
+        }
+        // SAFETY: not null, so it is a string.
+        let result = write!(out, "{}", unsafe { CStr::from_ptr(readable) }.to_str().unwrap_or("?"));
+        // SAFETY: from malloc, and nobody else's.
+        unsafe { libc::free(readable.cast()) };
+        result
     }
 }
 
@@ -354,7 +389,7 @@ impl Table {
     }
 
     /// The function that an address of the object is in: its name and start.
-    fn find(&self, address: u64) -> Option<(&str, u64)> {
+    fn find(&self, address: u64) -> Option<(&CStr, u64)> {
         let after = self.functions.partition_point(|function| function.start <= address);
         let function = self.functions.get(after.checked_sub(1)?)?;
         // Functions in assembler may have no length.
@@ -363,7 +398,7 @@ impl Table {
             return None;
         }
         let name = CStr::from_bytes_until_nul(self.names.get(function.name as usize..)?).ok()?;
-        Some((name.to_str().ok()?, function.start))
+        Some((name, function.start))
     }
 }
 
@@ -392,14 +427,16 @@ mod tests {
     fn functions_of_the_program_and_of_libraries_have_names() {
         let mut symbols = Symbols::new().unwrap();
         let symbol = symbols.find(here() + 1);
-        assert!(symbol.function.contains("symbols5tests4here"), "{}", symbol.function);
+        let function = symbol.function.to_str().unwrap();
+        assert!(function.contains("symbols5tests4here"), "{function}");
         assert_eq!(symbol.in_function, 1);
         assert_eq!(symbol.path, std::env::current_exe().unwrap().to_str().unwrap());
         let symbol = symbols.find(libc::getpid as *const () as u64);
-        assert!(symbol.function.contains("getpid"), "{}", symbol.function);
+        let function = symbol.function.to_str().unwrap();
+        assert!(function.contains("getpid"), "{function}");
         assert!(symbol.path.contains("libc.so"), "{}", symbol.path);
         let symbol = symbols.find(16);
-        assert_eq!((symbol.path, symbol.function, symbol.in_object), ("", "", 16));
+        assert_eq!((symbol.path, symbol.function, symbol.in_object), ("", c"", 16));
     }
 
     #[test]

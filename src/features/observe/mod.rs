@@ -2,6 +2,9 @@
 //! [`crate::registry`].
 
 pub(crate) mod contract;
+mod gzip;
+pub(crate) mod leaks;
 pub(crate) mod metrics;
+pub(crate) mod profile;
 pub(crate) mod report;
 pub(crate) mod text;

@@ -14,6 +14,11 @@ impl Text {
         &self.0
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        // SAFETY: made of `str`s.
+        unsafe { std::str::from_utf8_unchecked(&self.0) }
+    }
+
     pub(crate) fn put(&mut self, words: fmt::Arguments<'_>) -> Result<(), Error> {
         // What is written formats itself without fail: only memory can be out.
         fmt::Write::write_fmt(self, words).map_err(|_| Error::NoMemory)

@@ -24,7 +24,7 @@ use closures as code;
 use pool::Pool;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(feature = "libffi")))]
 use stubs as code;
-use table::Place;
+use table::{Place, SUPPLY};
 
 /// What a thunk has of its callback, beside a reference.
 struct Target {
@@ -145,6 +145,19 @@ pub(crate) fn close(record: &Record, thunk: Handle) -> Result<(), Error> {
 /// How many thunks are open, and how many calls of thunks no callback got.
 pub(crate) fn numbers() -> (u64, u64) {
     (Pool::open_in_all(), call::stale())
+}
+
+/// Shows every thunk that is open and was meant to be closed some day, with its signature and the name of
+/// its callback, "" if there is none.
+pub(crate) fn for_each_open(record: &Record, mut show: impl FnMut(Handle, Signature, &str)) {
+    for place in (0..SUPPLY.end()).filter_map(Place::of_index) {
+        let Some(pool) = place.pool() else { continue };
+        if !place.is_closed() && !place.is_permanent() {
+            let name = pool.share_name(record, place);
+            show(place.thunk(), pool.signature, name.map_or("", Text::as_str));
+            release_name(name);
+        }
+    }
 }
 
 fn release_name(name: Option<Text>) {

@@ -215,6 +215,13 @@ impl Pool {
         self.waiting.store(waiting + 1, Relaxed);
     }
 
+    /// The name of the thunk's callback, if it has one; the caller is one more owner.
+    pub(super) fn share_name(&self, record: &Record, place: Place) -> Option<Text> {
+        let _section = ENGINE.section(record);
+        let _lock = self.lock.lock();
+        place.name().map(Text::share)
+    }
+
     /// How a log line calls the thunk's callback.
     pub(super) fn name_for_log(&self, record: &Record, place: Place) -> String {
         let _section = ENGINE.section(record);

@@ -267,6 +267,12 @@ pub(super) struct Supply {
 pub(super) static SUPPLY: Supply = Supply { lock: Lock::new(), next: AtomicU32::new(0) };
 
 impl Supply {
+    /// The lowest index that was never handed out.
+    pub(super) fn end(&self) -> u32 {
+        // Relaxed: a statistic.
+        self.next.load(Relaxed)
+    }
+
     /// One of them, for the caller alone.
     pub(super) fn take(&self, _: &Section<'_>) -> Result<Place, Error> {
         let _lock = self.lock.lock();
