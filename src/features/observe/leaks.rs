@@ -117,7 +117,7 @@ impl Leaks {
             more.put(format_args!(", {}", Count(it.references.into(), "reference")))?;
         }
         if it.in_flight > 0 {
-            more.put(format_args!(", {} inside", Count(it.in_flight, "call")))?;
+            more.put(format_args!(", {} inside", it.in_flight))?;
         }
         let function = Place::of(it.function, symbols)?;
         group.add(format_args!(
