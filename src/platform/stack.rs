@@ -7,6 +7,9 @@ use std::ptr;
 pub(crate) const MAX_FRAMES: usize = 32;
 /// Frames of the library itself that may lie above.
 const OURS: usize = 16;
+/// At a thread's first use the function calls itself, so that it shows twice, at most so many frames apart. (A
+/// destroy function that runs then, and registers, is further away.)
+const AGAIN: usize = 4;
 
 #[allow(unused_doc_comments, reason = "for cbindgen, which takes them for the header")]
 /// cbindgen:ignore
@@ -61,8 +64,8 @@ pub(crate) fn behind(entry: *const (), wanted: usize) -> Frames {
             }
             frames.all[frames.end] = address as u64;
             frames.end += 1;
-            if frames.found {
-                return if frames.end - frames.begin >= *wanted { STOP } else { GO_ON };
+            if frames.found && frames.end - frames.begin > AGAIN {
+                return if frames.end - frames.begin < *wanted { GO_ON } else { STOP };
             }
             // The address is behind the call, which may be the function's last instruction.
             let inside = ptr::without_provenance_mut(address.wrapping_sub(1));
