@@ -1427,6 +1427,59 @@ cbr_status cbr_metrics(cbr_scope scope,
                        void *user_data);
 
 /**
+ * cbr_profile writes a profile of the live callbacks of `scope`, or, if that is 0, of the process, by the
+ * stacks that they were registered by: in the format of pprof, gzipped, for `go tool pprof`, speedscope and
+ * others. A sample has the number of callbacks and the bytes of what the library keeps of them beside their
+ * slots of 64 bytes (their cold data); its labels, `callback` and `scope`, are the names that they have.
+ * Stacks are recorded of callbacks that are registered while the environment variable CALLBRIDGE_STACKS, or
+ * CALLBRIDGE_LEAK_CHECK, is set as below; at level 2 (cbr_set_check), the place alone. Others are counted under
+ * "[stack not recorded]".
+ * Functions have the names that they have in the symbol tables of program and libraries as they are now.
+ * Environment, read at the first use of the library: CALLBRIDGE_STACKS=1 has the stack of every registration
+ * recorded, up to 32 frames, at some microseconds each; 65,536 different stacks at most, further ones are left
+ * out. CALLBRIDGE_LEAK_CHECK=1 has it recorded too (unless CALLBRIDGE_STACKS=0), and at the end of the process
+ * what is live is written to stderr: callbacks by the stacks that they were registered by, scopes,
+ * queues, thunks that are not CBR_THUNK_PERMANENT, holds. That is when it exits by exit or the return of main,
+ * after all handlers of atexit and destructors of C++ and of shared objects that use the library; not in
+ * the child of a fork that came after the first use, and not at _exit, quick_exit, or a signal.
+ * CALLBRIDGE_LEAK_CHECK=exit:CODE does the same, and if something is live the process exits with CODE, 1 to 255.
+ * `write`: gets the profile, in one piece or several; may use the library.
+ * Threads: any.
+ * Returns: CBR_OK; CBR_ERR_NULL if `write` is NULL; CBR_ERR_STALE if the scope is gone; CBR_ERR_KIND;
+ * CBR_ERR_NOMEM: nothing was written; CBR_ERR_SYSTEM at a thread's first use.
+ */
+cbr_status cbr_profile(cbr_scope scope,
+                       cbr_write_fn write,
+                       void *user_data);
+
+/**
+ * cbr_trace_set sets the trace context of the calling thread: the request that it works for, as the
+ * HTTP header traceparent of W3C Trace Context has it. An event that is posted (cbr_post, cbr_post_with,
+ * cbr_call_on) takes it along, and its callback runs under it, on whatever thread: there cbr_trace_get
+ * gives it, and what the callback posts takes it further. An event without one has its callback run
+ * without one. Afterwards the dispatching thread has its own again.
+ * `traceparent`: copied, and kept as it is; NULL: none from now on. Version 00: 55 characters,
+ * "00-" 32 "-" 16 "-" 2 digits, hexadecimal in lower case, trace-id and parent-id not all zero. Of a later
+ * version, not ff, the first 55 characters are right and the last, or "-" and what is not looked at
+ * follows (printable ASCII); 255 at most. The library passes it on and changes nothing in it.
+ * Holds until it is set again; in a callback that a dispatch has called, until that returns at the
+ * latest. (A callback that was called otherwise shares the context of its caller.)
+ * Threads: any; each has its own. Posts and dispatches without a context cost nothing more. With one, an
+ * event has room for 32 bytes without an allocation.
+ * Returns: CBR_OK; CBR_ERR_INVALID if it is not a traceparent, with words; CBR_ERR_NOMEM.
+ */
+cbr_status cbr_trace_set(const char *traceparent);
+
+/**
+ * cbr_trace_get writes the trace context of the calling thread, cut to `len` bytes and NUL-terminated.
+ * `buf` may be NULL if `len` is 0.
+ * Threads: any; each has its own.
+ * Returns: the length needed without the NUL, like snprintf; 0: there is none.
+ */
+size_t cbr_trace_get(char *buf,
+                     size_t len);
+
+/**
  * cbr_log_to has the log's lines of up to `level` go to `fn` from now on, in place of the sink before;
  * other threads may be in the middle of a line for that one. Beside it, lines still go to stderr, if
  * CALLBRIDGE_LOG or cbr_log_to_stderr says so. There is a warning for whatever is refused because the host

@@ -33,11 +33,15 @@ mod stats;
 
 mod metrics;
 
+mod profile;
+
+mod trace;
+
 mod log;
 
 pub use self::{
-    call::*, callback::*, check::*, hook::*, key::*, log::*, metrics::*, name::*, queue::*,
-    scope::*, signature::*, stats::*, status::*,
+    call::*, callback::*, check::*, hook::*, key::*, log::*, metrics::*, name::*, profile::*,
+    queue::*, scope::*, signature::*, stats::*, status::*, trace::*,
 };
 
 #[cfg(not(miri))]
