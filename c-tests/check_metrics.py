@@ -201,6 +201,9 @@ def check_answers(prometheus, process):
         (f"sum by (job) (rate(callbridge_queue_dispatched_total{sensors}[30s]))", lambda it: it > 1),
         (f'rate(callbridge_failures_total{{job="metrics",status="CBR_ERR_CALLBACK"}}[30s])', lambda it: it > 0),
         (f"callbridge_stale_calls_total{host}", lambda it: it == 0),
+        (f'histogram_quantile(0.5, rate(callbridge_call_duration_seconds_bucket{{job="metrics",callback="take_reading"}}[30s]))',
+         lambda it: 0 < it < 1),
+        (f"rate(callbridge_dispatch_latency_seconds_sum{sensors}[30s])", lambda it: it > 0),
     ):
         answer = until(query, lambda query=query, is_right=is_right: (
             lambda it: it is not None and is_right(it) and [it])(prometheus.value(query)), process)

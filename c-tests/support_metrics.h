@@ -4,6 +4,9 @@
 
 #include "harness.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 enum { METRICS_MAX = 1 << 21, FAMILIES_MAX = 64, LABELS_MAX = 8 };
 
 /* What a text is made of. Strings point into a copy of it. */
@@ -185,6 +188,55 @@ static inline double metric(const char *name, const char *label, const char *val
     found = samples[i].value;
   }
   return found;
+}
+
+/* --- while things end -------------------------------------------------------------------- */
+
+/* One thread makes something that counts, and ends it while another one looks at what was counted. They take
+ * turns, so that a look meets one end at most, and nothing missed or seen twice is hidden by what comes next. */
+struct turns {
+  unsigned looks, begun, made, ended;
+  int over;
+  void (*end)(struct turns *, unsigned);
+};
+
+/* Until the look that comes next, and then a moment, another one each time. */
+static inline void turns_wait(struct turns *turns, unsigned turn) {
+  unsigned looks = __atomic_load_n(&turns->looks, __ATOMIC_ACQUIRE);
+  __atomic_add_fetch(&turns->made, 1, __ATOMIC_RELEASE);
+  while (__atomic_load_n(&turns->looks, __ATOMIC_ACQUIRE) == looks) sched_yield();
+  for (volatile unsigned moment = turn * 2654435761u >> 18; moment > 0; moment--) {
+  }
+}
+
+static inline void *turns_end(void *arg) {
+  struct turns *turns = (struct turns *)arg;
+  for (unsigned turn = 0; !__atomic_load_n(&turns->over, __ATOMIC_RELAXED); turn++) {
+    __atomic_add_fetch(&turns->begun, 1, __ATOMIC_RELEASE);
+    turns->end(turns, turn);
+    __atomic_add_fetch(&turns->ended, 1, __ATOMIC_RELEASE);
+    unsigned looks = __atomic_load_n(&turns->looks, __ATOMIC_ACQUIRE);
+    while (__atomic_load_n(&turns->looks, __ATOMIC_ACQUIRE) == looks) sched_yield();
+  }
+  return NULL;
+}
+
+/* `end` makes what counts `each`, calls turns_wait, and ends it; `counted` looks. */
+static inline void turns_take(void (*end)(struct turns *, unsigned), double (*counted)(void), double each, long looks) {
+  struct turns turns = {0, 0, 0, 0, 0, end};
+  pthread_t thread;
+  CHECK_EQ(pthread_create(&thread, NULL, turns_end, &turns), 0);
+  for (long look = 0; look < looks; look++) {
+    unsigned made = __atomic_load_n(&turns.made, __ATOMIC_ACQUIRE);
+    __atomic_add_fetch(&turns.looks, 1, __ATOMIC_RELEASE);
+    double now = counted();
+    unsigned most = __atomic_load_n(&turns.begun, __ATOMIC_ACQUIRE);
+    if (now < each * made || now > each * most)
+      FAIL("%.0f were counted, of %.0f to %.0f", now, each * made, each * most);
+  }
+  __atomic_store_n(&turns.over, 1, __ATOMIC_RELAXED);
+  while (__atomic_add_fetch(&turns.looks, 1, __ATOMIC_RELEASE), pthread_tryjoin_np(thread, NULL) != 0) sched_yield();
+  CHECK_EQ(counted(), each * turns.ended);
 }
 
 #define CHECK_METRIC(name, label, value, expected) \

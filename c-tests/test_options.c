@@ -125,14 +125,12 @@ TEST(unknown_flags_are_invalid) {
   check_refused(&options, &it, CBR_ERR_INVALID);
 }
 
-TEST(what_this_version_cannot_do_is_refused_not_ignored) {
+TEST(flags_can_be_combined) {
   struct subject it;
   cbr_callback_options options = options_for(&it);
-  options.flags = 1;
-  check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
-  options.flags = 1 | CBR_PIN_MODULE;
-  check_refused(&options, &it, CBR_ERR_UNSUPPORTED);
-  options.flags = 0;
+  options.flags = CBR_METERED;
+  check_accepted(&options, &it);
+  options.flags = CBR_METERED | CBR_PIN_MODULE;
   check_accepted(&options, &it);
 }
 

@@ -94,6 +94,7 @@ static void begin_work(struct work *work) {
   callback.destroy = free;
   callback.name = "take_reading";
   callback.scope = work->scope;
+  callback.flags = CBR_METERED; /* for the latency */
   must_be_ok(cbr_register_with(&callback, &work->handle));
 }
 

@@ -131,6 +131,13 @@
 #define CBR_PIN_MODULE 2
 
 /**
+ * In cbr_callback_options.flags: calls and failures of the callback are counted, and how long its calls
+ * take, for cbr_metrics, cbr_report and cbr_callback_info_get; and how long its events wait in their queues.
+ * A call then costs two looks at the clock more, and a thread that calls keeps 256 bytes for it.
+ */
+#define CBR_METERED 1
+
+/**
  * For cbr_name_bind and cbr_key_attach: the first one stays, and a second is CBR_ERR_EXISTS.
  */
 #define CBR_BIND_ONCE 0
@@ -313,7 +320,7 @@ typedef struct cbr_callback_options {
    */
   cbr_queue destroy_queue;
   /**
-   * CBR_PIN_MODULE.
+   * CBR_METERED, CBR_PIN_MODULE.
    */
   uint32_t flags;
   /**
@@ -556,7 +563,8 @@ typedef struct cbr_callback_info {
    */
   int64_t registered_ns;
   /**
-   * Of CBR_METERED callbacks alone, which this version does not have: 0.
+   * Calls, dispatches, pins and holds that have entered, and those of them that have failed. Counted of
+   * CBR_METERED callbacks alone, else 0.
    */
   uint64_t calls;
   uint64_t failures;
@@ -1416,6 +1424,12 @@ cbr_status cbr_report(cbr_scope scope,
  * - callbridge_queue_blocked_total{queue}, counter (scope): Posts that have waited for room.
  * - callbridge_dispatch_latency_seconds{queue}, histogram in seconds (scope): From the post to the
  *   dispatch, of events of CBR_METERED callbacks.
+ * - callbridge_callback_calls_total{callback}, counter (scope): Calls, dispatches, pins and holds that
+ *   have entered CBR_METERED callbacks of that name.
+ * - callbridge_callback_failures_total{callback}, counter (scope): Calls and pins that CBR_METERED
+ *   callbacks of that name have marked as failed.
+ * - callbridge_call_duration_seconds{callback}, histogram in seconds (scope): How long calls of
+ *   CBR_METERED callbacks of that name took; not pins and holds.
  *
  * `write`: gets the text, in one piece or several; may use the library.
  * Threads: any.

@@ -154,8 +154,8 @@ pub(crate) fn report(record: &Record, scope: Handle) -> Result<Text, Error> {
             scope: scope.as_str(),
             references: row.references,
             in_flight: row.in_flight,
-            calls: None,
-            failures: None,
+            calls: row.metered.map(|metered| metered.calls),
+            failures: row.metered.map(|metered| metered.failures),
             age: (row.registered != 0).then(|| now.saturating_sub(row.registered)),
             function: &function,
             site: site.as_ref().map(|site| site as &dyn std::fmt::Display),
@@ -172,6 +172,7 @@ pub(crate) fn metrics(record: &Record, scope: Handle) -> Result<Text, Error> {
     let Stats { census, thunks, thunk_stale, .. } = stats(record, scope)?;
     let scope_name = ENGINE.scope_name(record, scope)?;
     let of_queues = numbers::by_name(record, scope)?;
+    let of_callbacks = ENGINE.metered_by_name(record, scope)?;
     let sums = census.sums;
     let all = metrics::Numbers {
         live: census.live,
@@ -200,9 +201,17 @@ pub(crate) fn metrics(record: &Record, scope: Handle) -> Result<Text, Error> {
         blocked: totals.blocked,
         waited: totals.waited,
     }));
+    let mut callbacks = Vec::new();
+    callbacks.try_reserve_exact(of_callbacks.iter().count()).map_err(|_| Error::NoMemory)?;
+    callbacks.extend(of_callbacks.iter().map(|(name, metered)| metrics::Callback {
+        name,
+        calls: metered.calls,
+        failures: metered.failures,
+        took: metered.times,
+    }));
     let mut text = Text::new();
     let scope = (scope.0 != 0).then_some(scope_name.as_str());
-    metrics::Exposition::new(&mut text, scope).write(&all, &queues)?;
+    metrics::Exposition::new(&mut text, scope).write(&all, &queues, &callbacks)?;
     Ok(text)
 }
 

@@ -5,6 +5,7 @@ use super::Engine;
 use super::counts::Sums;
 use super::handle::{Handle, Kind};
 use super::members::SHARDS;
+use super::meter::Metered;
 use super::name::NAME_MAX;
 use super::record::Record;
 use super::slot::{Mark, Phase, Slot, Word};
@@ -39,6 +40,8 @@ pub(crate) struct Row {
     pub(crate) stack: Option<&'static Stack>,
     /// Bytes of its cold data.
     pub(crate) cold: usize,
+    /// None: not metered.
+    pub(crate) metered: Option<Metered>,
     pub(crate) name: NameCopy,
 }
 
@@ -136,6 +139,7 @@ impl Engine {
                 registered: 0,
                 stack: None,
                 cold: 0,
+                metered: None,
                 name: NameCopy::of(""),
             };
             if let Some(cold) = self.cold_of(slot) {
@@ -144,6 +148,7 @@ impl Engine {
                 row.registered = cold.registered();
                 row.stack = cold.stack();
                 row.cold = cold.bytes();
+                row.metered = self.metered_of(cold);
                 row.name = NameCopy::of(cold.name());
             }
             row

@@ -4,6 +4,7 @@
 use super::handle::Handle;
 use super::invoke::ErrorFn;
 use super::members::Membership;
+use super::meter::Meter;
 use super::name::{Name, Text};
 use super::record::Record;
 use super::slab::Entry;
@@ -35,6 +36,7 @@ pub(crate) struct Cold {
     stack: AtomicPtr<Stack>,
     /// As the host gave them.
     flags: AtomicU64,
+    pub(super) meter: Meter,
     /// While destroy waits in that queue: the next one that does, and the place of what it comes after.
     pub(crate) next_job: AtomicU64,
     pub(crate) job_position: AtomicU64,
@@ -57,6 +59,7 @@ impl Entry for Cold {
             registered: AtomicU64::new(0),
             stack: AtomicPtr::new(ptr::null_mut()),
             flags: AtomicU64::new(0),
+            meter: Meter::new(),
             next_job: AtomicU64::new(0),
             job_position: AtomicU64::new(0),
             is_deferred: AtomicU64::new(0),
@@ -136,6 +139,9 @@ impl Cold {
     }
 }
 
+/// In [`ColdParts::flags`], above the host's: the callback is metered.
+pub(crate) const METERED: u64 = 1 << 32;
+
 /// The cold part of a registration.
 #[derive(Clone, Copy)]
 pub(crate) struct ColdParts<'a> {
@@ -148,8 +154,8 @@ pub(crate) struct ColdParts<'a> {
     pub(crate) home: Handle,
     /// 0: none.
     pub(crate) destroy_queue: Handle,
-    /// The host's flags.
-    pub(crate) flags: u32,
+    /// The host's flags, and [`METERED`] if they say so.
+    pub(crate) flags: u64,
     /// Where it is registered, if that is noted.
     pub(crate) stack: Option<&'static Stack>,
 }
@@ -174,6 +180,11 @@ impl ColdParts<'_> {
             && self.flags == 0
             && self.stack.is_none()
     }
+
+    #[inline(always)]
+    pub(super) fn is_metered(&self) -> bool {
+        self.flags & METERED != 0
+    }
 }
 
 impl Engine {
@@ -195,7 +206,13 @@ impl Engine {
         cold.registered.store(clock::nanoseconds(), Relaxed);
         let stack = parts.stack.map_or(ptr::null_mut(), |stack| ptr::from_ref(stack).cast_mut());
         cold.stack.store(stack, Relaxed);
-        cold.flags.store(parts.flags.into(), Relaxed);
+        cold.flags.store(parts.flags, Relaxed);
+        if parts.is_metered()
+            && let Err(error) = self.begin_meter(record, cold, parts.scope, parts.name)
+        {
+            self.give_back_cold(record, index);
+            return Err(error);
+        }
         Ok(index)
     }
 
@@ -210,14 +227,24 @@ impl Engine {
 
     /// Frees an entry that nobody came to own.
     pub(crate) fn give_back_cold(&self, record: &Record, index: u32) {
-        self.cold.at(index).name.clear();
+        let cold = self.cold.at(index);
+        self.end_meter_if_any(record, cold);
+        cold.name.clear();
         record.free_cold.push(&self.cold, index);
+    }
+
+    #[inline(always)]
+    fn end_meter_if_any(&self, record: &Record, cold: &Cold) {
+        if cold.meter.is_on() {
+            self.end_meter(record, cold);
+        }
     }
 
     /// Frees the entry of a callback that was not published.
     #[cold]
     pub(crate) fn disown_cold(&self, record: &Record, slot: &Slot) {
         if let Some(cold) = self.cold_of(slot) {
+            self.end_meter_if_any(record, cold);
             cold.name.clear();
             self.drop_cold(record, slot);
         }
@@ -249,6 +276,8 @@ impl Engine {
         let Some(cold) = self.cold_of(slot) else {
             return;
         };
+        // While its scope is open.
+        self.end_meter_if_any(record, cold);
         self.leave_scope(record, cold);
         #[cfg(not(loom))]
         if let Some(name) = cold.name.text()

@@ -22,6 +22,11 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
+    /// Back to none: nobody counts.
+    pub(super) fn clear(&self) {
+        self.0.store(0, Relaxed);
+    }
+
     /// The last one was none.
     #[cold]
     fn uncount(&self) {

@@ -206,6 +206,7 @@ impl Engine {
         self.check_home(record, frame, slot)?;
         self.attach_thread(record, frame, slot)?;
         record.calls.count();
+        self.count_metered_call(record, slot, frame.handle());
         Ok((frame, slot))
     }
 
@@ -286,6 +287,7 @@ impl Engine {
         let failed = frame.failed.replace(super::frame::Failed::NO).error();
         if failed.is_some() {
             record.failures.set(record.failures.get() - 1);
+            self.count_metered_failure(record, slot, handle);
             // Even if there is no message: then an older one must not be taken for it.
             record.last_error.forget_message();
             record.messages.take(frame, |text| record.last_error.set_message(handle, text));

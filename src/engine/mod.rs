@@ -22,7 +22,6 @@ mod ghosts;
 #[cfg_attr(loom, allow(dead_code, reason = "models have no guests"))]
 pub(crate) mod guest;
 mod handle;
-#[cfg(not(loom))]
 pub(crate) mod histogram;
 mod hold;
 mod inflight;
@@ -31,6 +30,7 @@ mod last_error;
 mod members;
 mod memo;
 mod message;
+mod meter;
 #[cfg(not(loom))]
 mod misuse;
 mod name;
@@ -44,7 +44,6 @@ mod record;
 mod records;
 mod register;
 mod scope;
-#[cfg(not(loom))]
 pub(crate) mod series;
 pub(crate) mod signature;
 mod slab;
@@ -59,9 +58,9 @@ mod wait;
 #[cfg(not(loom))]
 pub(crate) use census::Census;
 pub(crate) use close::Closed;
-#[cfg(not(loom))]
-pub(crate) use cold::Cold;
 pub(crate) use cold::ColdParts;
+#[cfg(not(loom))]
+pub(crate) use cold::{Cold, METERED};
 #[cfg(not(loom))]
 pub(crate) use frame::StackPlace;
 pub(crate) use frame::{Frame, Tag};
@@ -93,6 +92,7 @@ use crate::sync::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed, Release};
 use check::Check;
 use closed_queues::ClosedQueues;
 use gate::ForkGate;
+use meter::Meters;
 use observe::Observers;
 use owner::HooksPlace;
 use records::Records;
@@ -127,6 +127,7 @@ pub(crate) struct Engine {
     fork_gate: ForkGate,
     pub(crate) check: Check,
     observers: Observers,
+    meters: Meters,
     pub(crate) barrier: Barrier,
     /// Generation of a slot's first object. Random, so that a handle of another process or an earlier
     /// run does not validate.
@@ -164,6 +165,7 @@ impl Engine {
             fork_gate: ForkGate::new(),
             check: Check::new(),
             observers: Observers::new(),
+            meters: Meters::new(),
             barrier: Barrier::new(),
             first_generation: AtomicU32::new(FIRST_GENERATION),
             pending: AtomicU32::new(0),
@@ -188,6 +190,7 @@ impl Engine {
             fork_gate: ForkGate::new(),
             check: Check::new(),
             observers: Observers::new(),
+            meters: Meters::new(),
             barrier: Barrier::new(),
             first_generation: AtomicU32::new(FIRST_GENERATION),
             pending: AtomicU32::new(0),

@@ -6,6 +6,7 @@
 
 use super::Engine;
 use super::handle::{Handle, Kind};
+use super::meter::Measured;
 use super::record::Stay;
 use super::slot::{Mark, Phase, SPECIAL, Slot, Word};
 use crate::platform::{logging, thread_id};
@@ -79,7 +80,8 @@ impl Engine {
     fn change_bits(&self, slot: &Slot, handle: Handle, bits: u64) {
         let scope = self.scope_of(handle);
         let is_special = self.find_scope(scope).is_some_and(|scope| scope.attach().is_some())
-            || self.home_of(handle).0 != 0;
+            || self.home_of(handle).0 != 0
+            || self.is_metered(handle);
         let mut mark = Mark(slot.mark.load_sc());
         while mark.belongs_to(handle) {
             let new = match bits == 0 && !is_special {
@@ -129,11 +131,14 @@ pub(super) struct Observed<'a> {
     stay: Stay<'a>,
     /// When it began, if somebody wants to know how long it takes.
     began: Option<u64>,
+    measured: Option<Measured<'a>>,
 }
 
 impl<'a> Observed<'a> {
     pub(super) fn begin(engine: &'a Engine, stay: Stay<'a>) -> Self {
-        Self { engine, stay, began: engine.check.begin() }
+        let began = engine.check.begin();
+        // Last, so that what others do is not measured.
+        Self { engine, stay, began, measured: engine.measure(stay) }
     }
 
     /// The callback has returned.
@@ -144,7 +149,8 @@ impl<'a> Observed<'a> {
 
 impl Drop for Observed<'_> {
     fn drop(&mut self) {
-        let Self { engine, stay, began } = self;
+        let Self { engine, stay, began, measured } = self;
+        drop(measured.take());
         if let Some(took) = began.and_then(|began| engine.check.took_long(began)) {
             logging::warn(|| {
                 let (name, thread) = (engine.name_for_log(stay.handle), thread_id());

@@ -29,6 +29,9 @@ pub(crate) struct QueueHooks {
     /// The thread is about to set its trace context. If a dispatch has called what does, that is undone when
     /// its callback is over.
     pub(crate) keep_context: fn(&Record),
+    /// The call that has just been entered, at so many nanoseconds, is of a metered callback. If it is for an
+    /// event, counts how long that has waited.
+    pub(crate) note_latency: fn(&Record, u64),
 }
 
 /// The queues that a callback has to do with; 0: none.

@@ -11,6 +11,7 @@ use super::handle::{Handle, Kind};
 use super::last_error::LastError;
 use super::memo::Memo;
 use super::message::Messages;
+use super::meter::Known;
 use super::slab::Cache;
 use super::slot::{Mark, SPECIAL, Slot, TYPED};
 use super::trace::Trace;
@@ -152,6 +153,8 @@ pub(crate) struct Record {
     /// Owner only: the last failure.
     pub(crate) last_error: LastError,
 
+    /// Owner only.
+    pub(super) known_blocks: Known,
     /// What else the owner has done, and those before it.
     pub(crate) counts: Counts,
     shown: Shown,
@@ -229,6 +232,7 @@ impl Record {
             fault: Cell::new(None),
             messages: Messages::new(),
             last_error: LastError::new(),
+            known_blocks: Known::new(),
             counts: Counts::new(),
             order: Order(std::array::from_fn(|_| Cell::new(0))),
             shown: Shown {
@@ -680,6 +684,7 @@ impl Record {
         self.free_slots.forget();
         self.free_cold.forget();
         self.attachments.forget();
+        self.known_blocks.forget();
         self.in_section.store(0, Relaxed);
     }
 }

@@ -1,6 +1,6 @@
 //! Birth, references and revocation of a callback.
 
-use super::cold::ColdParts;
+use super::cold::{ColdParts, METERED};
 use super::handle::{Handle, Kind};
 use super::invoke::{AnyFn, DestroyFn};
 use super::record::Record;
@@ -43,12 +43,14 @@ impl Engine {
         slot.user_data.store(new.user_data.cast(), Relaxed);
         slot.destroy.store(invoke::destroy_to_pointer(new.destroy), Relaxed);
         slot.signature.store(new.signature.0, Relaxed);
+        let typed = if new.signature == Signature::DEFAULT { 0 } else { TYPED };
+        let mut bits = typed | self.observers.bits();
         if cold != 0 {
             self.own_cold(slot, cold, handle);
+            if new.cold.home.0 | (new.cold.flags & METERED) != 0 {
+                bits |= SPECIAL;
+            }
         }
-        let typed = if new.signature == Signature::DEFAULT { 0 } else { TYPED };
-        let home = if new.cold.home.0 == 0 { 0 } else { SPECIAL };
-        let bits = typed | home | self.observers.bits();
         if new.cold.scope.0 == 0 {
             // Before it can end.
             match cold {

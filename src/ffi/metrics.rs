@@ -44,6 +44,12 @@ use std::ffi::c_void;
 /// - callbridge_queue_blocked_total{queue}, counter (scope): Posts that have waited for room.
 /// - callbridge_dispatch_latency_seconds{queue}, histogram in seconds (scope): From the post to the
 ///   dispatch, of events of CBR_METERED callbacks.
+/// - callbridge_callback_calls_total{callback}, counter (scope): Calls, dispatches, pins and holds that
+///   have entered CBR_METERED callbacks of that name.
+/// - callbridge_callback_failures_total{callback}, counter (scope): Calls and pins that CBR_METERED
+///   callbacks of that name have marked as failed.
+/// - callbridge_call_duration_seconds{callback}, histogram in seconds (scope): How long calls of
+///   CBR_METERED callbacks of that name took; not pins and holds.
 ///
 // contract: end
 /// `write`: gets the text, in one piece or several; may use the library.

@@ -71,7 +71,8 @@ pub struct cbr_callback_info {
     /// When it was registered, by CLOCK_MONOTONIC. 0: not noted, because it was registered with nothing but
     /// a function, its data and a destroy function, and the check level was below 2.
     pub registered_ns: i64,
-    /// Of CBR_METERED callbacks alone, which this version does not have: 0.
+    /// Calls, dispatches, pins and holds that have entered, and those of them that have failed. Counted of
+    /// CBR_METERED callbacks alone, else 0.
     pub calls: u64,
     pub failures: u64,
     /// Its name, NUL-terminated, cut between characters if it is longer.
@@ -180,8 +181,8 @@ pub unsafe extern "C-unwind" fn cbr_callback_info_get(
             in_flight: row.in_flight.min(u32::MAX.into()) as u32,
             flags: row.flags,
             registered_ns: row.registered as i64,
-            calls: 0,
-            failures: 0,
+            calls: row.metered.map_or(0, |metered| metered.calls),
+            failures: row.metered.map_or(0, |metered| metered.failures),
             name,
         })
     };

@@ -36,14 +36,20 @@ pub(crate) fn pair() -> (u64, u64) {
 
 /// The moment, in nanoseconds, when `ticks` gave `then`. `known`: such a pair of some time before.
 pub(crate) fn when(then: u64, known: (u64, u64)) -> u64 {
-    let (now, now_ns) = pair();
-    let (ticks_between, ns_between) = (now.saturating_sub(known.0), now_ns.saturating_sub(known.1));
+    let now = pair();
+    now.1.saturating_sub(between(then, now, known))
+}
+
+/// The nanoseconds from when `ticks` gave `then` until `now`, a time in ticks and the same in nanoseconds, as
+/// `known` is of some time before.
+pub(crate) fn between(then: u64, now: (u64, u64), known: (u64, u64)) -> u64 {
+    let (ticks_between, ns_between) =
+        (now.0.saturating_sub(known.0), now.1.saturating_sub(known.1));
     if ticks_between == 0 {
-        return now_ns;
+        return 0;
     }
-    let ago =
-        u128::from(now.saturating_sub(then)) * u128::from(ns_between) / u128::from(ticks_between);
-    now_ns.saturating_sub(ago as u64)
+    let ticks = u128::from(now.0.saturating_sub(then));
+    (ticks * u128::from(ns_between) / u128::from(ticks_between)) as u64
 }
 
 /// Does the counter go at one speed, whatever the processor does? (AMD's and Intel's manuals: bit 8 of

@@ -103,9 +103,10 @@ use Kind::{Counter, Gauge, Histogram, Info};
 use Signal::{Calls, Failures, Latency, Lives, Queues};
 
 const QUEUE: &[&str] = &["queue"];
+const CALLBACK: &[&str] = &["callback"];
 
 /// In the order in which they are written.
-pub(crate) const METRICS: [Metric; 21] = [
+pub(crate) const METRICS: [Metric; 24] = [
     metric("callbridge_build", Info, "The version of the library.").labels(&["version"]),
     metric("callbridge_callbacks_live", Gauge, "Callbacks that can be called now.")
         .of_scope()
@@ -196,6 +197,29 @@ pub(crate) const METRICS: [Metric; 21] = [
     .unit("seconds")
     .of_scope()
     .labels(QUEUE)
+    .signal(Latency),
+    metric(
+        "callbridge_callback_calls",
+        Counter,
+        "Calls, dispatches, pins and holds that have entered CBR_METERED callbacks of that name.",
+    )
+    .of_scope()
+    .labels(CALLBACK),
+    metric(
+        "callbridge_callback_failures",
+        Counter,
+        "Calls and pins that CBR_METERED callbacks of that name have marked as failed.",
+    )
+    .of_scope()
+    .labels(CALLBACK),
+    metric(
+        "callbridge_call_duration_seconds",
+        Histogram,
+        "How long calls of CBR_METERED callbacks of that name took; not pins and holds.",
+    )
+    .unit("seconds")
+    .of_scope()
+    .labels(CALLBACK)
     .signal(Latency),
 ];
 

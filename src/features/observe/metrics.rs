@@ -38,6 +38,14 @@ pub(crate) struct Queue<'a> {
     pub(crate) waited: Times,
 }
 
+/// What is counted of the metered callbacks of one name.
+pub(crate) struct Callback<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) calls: u64,
+    pub(crate) failures: u64,
+    pub(crate) took: Times,
+}
+
 /// Writes metrics, each of them once.
 pub(crate) struct Exposition<'a> {
     text: &'a mut Text,
@@ -148,8 +156,13 @@ impl<'a> Exposition<'a> {
         Ok(())
     }
 
-    /// Everything. In the order of the contract.
-    pub(crate) fn write(&mut self, all: &Numbers, queues: &[Queue<'_>]) -> Result<(), Error> {
+    /// Everything, in the order of the contract.
+    pub(crate) fn write(
+        &mut self,
+        all: &Numbers,
+        queues: &[Queue<'_>],
+        callbacks: &[Callback<'_>],
+    ) -> Result<(), Error> {
         const BUILD: InfoOf<1> = Known::named("callbridge_build");
         const LIVE: GaugeOf<0> = Known::named("callbridge_callbacks_live");
         const REGISTERED: CounterOf<0> = Known::named("callbridge_callbacks_registered");
@@ -171,12 +184,15 @@ impl<'a> Exposition<'a> {
         const REFUSED: CounterOf<1> = Known::named("callbridge_queue_refused");
         const BLOCKED: CounterOf<1> = Known::named("callbridge_queue_blocked");
         const WAITED: HistogramOf<1> = Known::named("callbridge_dispatch_latency_seconds");
-        fn each<'q>(
-            queues: &'q [Queue<'q>],
-            number: impl Fn(&Queue<'_>) -> u64,
-        ) -> impl Iterator<Item = ([&'q str; 1], u64)> {
+        const CALLBACK_CALLS: CounterOf<1> = Known::named("callbridge_callback_calls");
+        const CALLBACK_FAILURES: CounterOf<1> = Known::named("callbridge_callback_failures");
+        const TOOK: HistogramOf<1> = Known::named("callbridge_call_duration_seconds");
+        let each = |number: fn(&Queue<'_>) -> u64| {
             queues.iter().map(move |queue| ([queue.name], number(queue)))
-        }
+        };
+        let of = |number: fn(&Callback<'_>) -> u64| {
+            callbacks.iter().map(move |callback| ([callback.name], number(callback)))
+        };
         let failures = STATUSES.iter().zip(all.failures).map(|(status, count)| ([*status], count));
         self.plain(BUILD, [([env!("CARGO_PKG_VERSION")], 1)])?;
         self.plain(LIVE, [([], all.live)])?;
@@ -190,15 +206,18 @@ impl<'a> Exposition<'a> {
         self.plain(THREADS, [([], all.threads)])?;
         self.plain(THUNKS, [([], all.thunks)])?;
         self.plain(THUNK_STALE, [([], all.thunk_stale)])?;
-        self.plain(OPEN, each(queues, |queue| queue.open))?;
-        self.plain(DEPTH, each(queues, |queue| queue.depth))?;
-        self.plain(CAPACITY, each(queues, |queue| queue.capacity))?;
-        self.plain(POSTED, each(queues, |queue| queue.posted))?;
-        self.plain(DISPATCHED, each(queues, |queue| queue.dispatched))?;
-        self.plain(DROPPED, each(queues, |queue| queue.dropped))?;
-        self.plain(REFUSED, each(queues, |queue| queue.refused))?;
-        self.plain(BLOCKED, each(queues, |queue| queue.blocked))?;
+        self.plain(OPEN, each(|queue| queue.open))?;
+        self.plain(DEPTH, each(|queue| queue.depth))?;
+        self.plain(CAPACITY, each(|queue| queue.capacity))?;
+        self.plain(POSTED, each(|queue| queue.posted))?;
+        self.plain(DISPATCHED, each(|queue| queue.dispatched))?;
+        self.plain(DROPPED, each(|queue| queue.dropped))?;
+        self.plain(REFUSED, each(|queue| queue.refused))?;
+        self.plain(BLOCKED, each(|queue| queue.blocked))?;
         self.histogram(WAITED, queues.iter().map(|queue| ([queue.name], &queue.waited)))?;
+        self.plain(CALLBACK_CALLS, of(|callback| callback.calls))?;
+        self.plain(CALLBACK_FAILURES, of(|callback| callback.failures))?;
+        self.histogram(TOOK, callbacks.iter().map(|it| ([it.name], &it.took)))?;
         self.text.put(format_args!("# EOF\n"))
     }
 }

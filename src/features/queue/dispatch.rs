@@ -13,7 +13,7 @@ use crate::sync::{Relaxed, SeqCst, spin_hint};
 use std::alloc::{Layout, alloc};
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
 /// So many cells ahead a dispatch asks for what it will read, so that it comes from the poster's processor
@@ -492,15 +492,30 @@ impl Queue {
     }
 }
 
+/// The dispatch that has called the calling thread's innermost callback; none if something else has.
+fn calling_dispatch(record: &Record) -> Option<NonNull<Delivery>> {
+    let it = NonNull::new(Delivery::top(record))?;
+    // SAFETY: a dispatch in progress on this thread.
+    let delivery = unsafe { it.as_ref() };
+    let is_delivering = delivery.holds || !delivery.request.is_null();
+    (is_delivering && record.calls_above(delivery.frame) == 1).then_some(it)
+}
+
+/// See [`crate::engine::QueueHooks`].
+pub(super) fn note_latency(record: &Record, now: u64) {
+    let Some(it) = calling_dispatch(record) else { return };
+    // SAFETY: in progress on this thread, and it is inside the queue.
+    let delivery = unsafe { it.as_ref() };
+    let waited = clock::between(delivery.event.posted(), (clock::ticks(), now), delivery.opened);
+    // SAFETY: as above.
+    unsafe { (*delivery.queue).numbers.count_waited(waited) };
+}
+
 /// The event that the calling thread's innermost callback was called for; null if it was called otherwise.
 pub(crate) fn current_event(record: &Record) -> *const CurrentEvent {
-    let delivery = Delivery::top(record);
-    // SAFETY: null, or a dispatch in progress on this thread.
-    let Some(delivery) = (unsafe { delivery.as_mut() }) else { return ptr::null() };
-    let is_delivering = delivery.holds || !delivery.request.is_null();
-    if !is_delivering || record.calls_above(delivery.frame) != 1 {
-        return ptr::null();
-    }
+    let Some(mut it) = calling_dispatch(record) else { return ptr::null() };
+    // SAFETY: in progress on this thread.
+    let delivery = unsafe { it.as_mut() };
     if delivery.shown.posted_ns == 0 {
         // Of a call: when somebody asks first.
         let posted = if delivery.holds { delivery.event.posted() } else { clock::ticks() };

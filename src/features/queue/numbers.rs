@@ -95,6 +95,11 @@ impl Numbers {
         self.refused.fetch_add(1, Relaxed);
     }
 
+    /// An event has waited for so many nanoseconds.
+    pub(super) fn count_waited(&self, time: u64) {
+        self.waited.count(time);
+    }
+
     /// A post waits for room.
     pub(super) fn count_blocked(&self) {
         self.blocked.fetch_add(1, Relaxed);

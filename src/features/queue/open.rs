@@ -43,6 +43,7 @@ static HOOKS: QueueHooks = QueueHooks {
     run_own_destroys,
     abandon_dispatch: super::dispatch::abandon_dispatch,
     keep_context: super::dispatch::keep_context,
+    note_latency: super::dispatch::note_latency,
 };
 
 /// Every queue of the process that has not been freed.
