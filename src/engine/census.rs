@@ -52,7 +52,7 @@ pub(crate) struct NameCopy {
 }
 
 impl NameCopy {
-    fn of(name: &str) -> Self {
+    pub(super) fn of(name: &str) -> Self {
         let mut bytes = [0; NAME_MAX];
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         Self { bytes, len: name.len() }
@@ -79,6 +79,7 @@ impl Engine {
                 // Relaxed: a statistic.
                 census.threads += u64::from(other.thread.load(Relaxed) != 0);
             }
+            census.threads = census.threads.saturating_sub(self.onlookers.threads());
         } else {
             for number in 0..SHARDS {
                 let section = self.section(record);
@@ -127,32 +128,41 @@ impl Engine {
         // Before our own cell is one of them.
         let in_flight = self.in_flight(handle, slot);
         self.look_at(record, handle, |slot| {
-            let mut row = Row {
-                handle,
-                scope: Handle(0),
-                // Relaxed: published with LIVE.
-                signature: slot.signature.load(Relaxed),
-                function: slot.function.load(Relaxed),
-                references: self.references(handle).unwrap_or(0),
-                flags: 0,
-                in_flight,
-                registered: 0,
-                stack: None,
-                cold: 0,
-                metered: None,
-                name: NameCopy::of(""),
-            };
+            let references = self.references(handle).unwrap_or(0);
+            let mut row = self.row(handle, slot, references, in_flight);
             if let Some(cold) = self.cold_of(slot) {
-                row.scope = cold.membership.scope();
-                row.flags = cold.flags();
-                row.registered = cold.registered();
-                row.stack = cold.stack();
-                row.cold = cold.bytes();
                 row.metered = self.metered_of(cold);
                 row.name = NameCopy::of(cold.name());
             }
             row
         })
+    }
+
+    /// All but the name and what was metered, which need more than to be looked at.
+    pub(super) fn row(&self, handle: Handle, slot: &Slot, references: u32, in_flight: u64) -> Row {
+        let mut row = Row {
+            handle,
+            scope: Handle(0),
+            // Relaxed: published with LIVE.
+            signature: slot.signature.load(Relaxed),
+            function: slot.function.load(Relaxed),
+            references,
+            flags: 0,
+            in_flight,
+            registered: 0,
+            stack: None,
+            cold: 0,
+            metered: None,
+            name: NameCopy::of(""),
+        };
+        if let Some(cold) = self.cold_of(slot) {
+            row.scope = cold.membership.scope();
+            row.flags = cold.flags();
+            row.registered = cold.registered();
+            row.stack = cold.stack();
+            row.cold = cold.bytes();
+        }
+        row
     }
 
     /// Shows every callback of the scope, or with 0 of the process, that lives all the while. No lock is
@@ -222,7 +232,7 @@ impl Census {
 }
 
 /// The callback in the slot, and where in its life it is.
-fn callback_in(index: u32, slot: &Slot) -> Option<(Handle, Phase)> {
+pub(super) fn callback_in(index: u32, slot: &Slot) -> Option<(Handle, Phase)> {
     object_in(index, slot, Kind::Callback)
 }
 

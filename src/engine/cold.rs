@@ -276,6 +276,10 @@ impl Engine {
         let Some(cold) = self.cold_of(slot) else {
             return;
         };
+        // Before anything is freed: who has found the callback alive has done with it, and others find that it
+        // has ended.
+        #[cfg(not(loom))]
+        drop(self.keep_onlookers_off(record));
         // While its scope is open.
         self.end_meter_if_any(record, cold);
         self.leave_scope(record, cold);

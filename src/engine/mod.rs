@@ -36,6 +36,8 @@ mod misuse;
 mod name;
 mod object;
 mod observe;
+#[cfg(not(loom))]
+mod onlooker;
 mod owner;
 mod pending;
 mod pin;
@@ -145,6 +147,8 @@ pub(crate) struct Engine {
     closed_queues: ClosedQueues,
     /// How often this process is the child of a fork.
     pub(crate) forks: AtomicU32,
+    #[cfg(not(loom))]
+    onlookers: onlooker::Onlookers,
     /// Says of a number whether it is an open thunk's: a [`ThunkIsOpen`], handed down when the first
     /// one is opened.
     thunk_is_open: AtomicPtr<()>,
@@ -176,6 +180,7 @@ impl Engine {
             deferred: AtomicU32::new(0),
             closed_queues: ClosedQueues::new(),
             forks: AtomicU32::new(0),
+            onlookers: onlooker::Onlookers::new(),
             thunk_is_open: AtomicPtr::new(std::ptr::null_mut()),
         }
     }

@@ -147,6 +147,8 @@ impl Engine {
     pub(crate) fn after_fork_in_child(&self, mine: Option<&Record>) {
         let section = self.open_gate_in_child();
         self.deadlock_search.reset();
+        #[cfg(not(loom))]
+        self.onlookers.reset();
         self.observers.reset();
         // Relaxed: there is one thread.
         self.forks.store(self.forks.load(Relaxed).wrapping_add(1), Relaxed);
