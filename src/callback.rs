@@ -55,7 +55,7 @@ impl Callback {
         if name.len() > engine::NAME_MAX {
             return Err(Error::Invalid("the name is longer than 255 bytes"));
         }
-        let record = engine::joined()?;
+        let record = registry::joined()?;
         let closure = Box::into_raw(Box::new(closure));
         let new = Registration {
             // SAFETY: kept as a function of any signature and cast back before it is called.
@@ -86,7 +86,7 @@ impl Callback {
 
 impl Drop for Callback {
     fn drop(&mut self) {
-        if let Ok(record) = engine::joined() {
+        if let Ok(record) = registry::joined() {
             // Stale if somebody else has unregistered it: nothing is left to do.
             let _ = ENGINE.unregister(record, self.handle);
         }
@@ -100,7 +100,7 @@ impl Handle {
     /// [`Error::Stale`] if it is gone; [`Error::Callback`] or [`Error::Panic`] if it ran and failed;
     /// [`Error::Signature`] if it takes something else than one pointer.
     pub fn call(self, arg: *mut c_void) -> Result<isize, Error> {
-        let record = engine::joined()?;
+        let record = registry::joined()?;
         invoke::call(&ENGINE, record, self, arg).map_err(|fault| record.explain(fault))
     }
 

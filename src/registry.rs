@@ -1,7 +1,7 @@
 //! Where the features meet: all of the process, and what touches more than one of them.
 
 use crate::engine::{
-    Census, Closed, ColdParts, ENGINE, Handle, Patience, Record, Registration, invoke, stacks,
+    self, Census, Closed, ColdParts, ENGINE, Handle, Patience, Record, Registration, invoke, stacks,
 };
 use crate::error::Error;
 use crate::features::directory::keys::Keys;
@@ -16,10 +16,31 @@ use crate::platform::clock;
 use crate::platform::module::{self, NotFound, Object};
 use crate::platform::symbols::Symbols;
 
+#[cfg(not(miri))]
+mod live;
+
 /// The process's names.
 pub(crate) static NAMES: Names = Names::new();
 /// The process's keys.
 pub(crate) static KEYS: Keys = Keys::new();
+
+/// The calling thread's record; made on the thread's first use of the library.
+#[inline(always)]
+pub(crate) fn joined() -> Result<&'static Record, Error> {
+    match engine::current() {
+        Some(record) => Ok(record),
+        None => join(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn join() -> Result<&'static Record, Error> {
+    let record = engine::joined()?;
+    #[cfg(not(miri))]
+    live::begin(record);
+    Ok(record)
+}
 
 /// Closes a scope, or waits on for one that is closing.
 pub(crate) fn close_scope(
@@ -258,9 +279,9 @@ pub(crate) fn leaks(record: &Record) -> Result<Option<Text>, Error> {
     })?;
     let mut also = |added: Result<(), Error>| result = result.and(added);
     ENGINE.for_each_scope(record, |scope, name| also(all.scope(scope.0, name)));
-    numbers::for_each(record, PROCESS, |row| {
-        also(all.queue(row.handle.0, row.name, row.totals.queued));
-    });
+    for row in numbers::rows(record)? {
+        also(all.queue(row.handle.0, row.name.as_str(), row.totals.queued));
+    }
     #[cfg(not(miri))]
     thunk::for_each_open(record, |thunk, signature, name| {
         also(all.thunk(thunk.0, &signature, name));

@@ -52,7 +52,7 @@ pub(crate) struct NameCopy {
 }
 
 impl NameCopy {
-    pub(super) fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         let mut bytes = [0; NAME_MAX];
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         Self { bytes, len: name.len() }

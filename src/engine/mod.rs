@@ -58,7 +58,7 @@ pub(crate) mod trace;
 mod wait;
 
 #[cfg(not(loom))]
-pub(crate) use census::Census;
+pub(crate) use census::{Census, NameCopy};
 pub(crate) use close::Closed;
 pub(crate) use cold::ColdParts;
 #[cfg(not(loom))]

@@ -158,6 +158,11 @@ impl Onlooker<'_> {
         })
     }
 
+    /// How often a metered callback was called, and has failed.
+    pub(crate) fn counts(&self, _handle: Handle) -> Option<(u64, u64)> {
+        None
+    }
+
     /// Is it so of the callback's name?
     pub(crate) fn has_name(&self, handle: Handle, is_so: impl FnOnce(&str) -> bool) -> bool {
         let name = |slot: &Slot| self.engine.cold_of(slot).map_or("", super::Cold::name);

@@ -47,9 +47,10 @@ pub use self::{
 #[cfg(not(miri))]
 pub use self::thunk::*;
 
-use crate::engine::{self, Handle, Patience, Record};
+use crate::engine::{ENGINE, Handle, Patience, Record};
 use crate::error::{Error, Fault};
 use crate::features::directory::Mode;
+use crate::registry;
 use std::ffi::{CStr, c_char};
 use std::fmt;
 use std::time::Duration;
@@ -58,9 +59,9 @@ use std::time::Duration;
 #[cold]
 #[inline(never)]
 fn failed(function: &'static str, handle: u64, error: Error) -> cbr_status {
-    if let Ok(record) = engine::joined() {
+    if let Ok(record) = registry::joined() {
         // First: the line may run host code, whose failures are not the last.
-        engine::ENGINE.log_refused(record, function, Handle(handle), error);
+        ENGINE.log_refused(record, function, Handle(handle), error);
         record.last_error.set(function, Handle(handle), error);
     }
     status::number(error)
@@ -83,7 +84,7 @@ fn faulted(function: &'static str, handle: u64, record: &Record, fault: Fault) -
 
 /// Runs `body` with the calling thread's record.
 fn with_record<T>(body: impl FnOnce(&'static Record) -> Result<T, Error>) -> Result<T, Error> {
-    body(engine::joined()?)
+    body(registry::joined()?)
 }
 
 /// The thread's first use of the library: makes its record, then does `again` what found none.
@@ -94,7 +95,7 @@ fn first_use(
     handle: u64,
     again: impl FnOnce() -> cbr_status,
 ) -> cbr_status {
-    match engine::joined() {
+    match registry::joined() {
         Ok(_) => again(),
         Err(error) => failed(function, handle, error),
     }

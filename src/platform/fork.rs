@@ -29,6 +29,16 @@ pub(crate) fn at_fork(around: AroundFork) -> Result<(), i32> {
     }
 }
 
+/// Has `run` run in the child of every fork from now on.
+#[cfg(not(any(loom, miri)))]
+pub(crate) fn at_fork_in_child(run: unsafe extern "C" fn()) -> Result<(), i32> {
+    // SAFETY: as above.
+    match unsafe { libc::pthread_atfork(None, None, Some(run)) } {
+        0 => Ok(()),
+        errno => Err(errno),
+    }
+}
+
 /// A number of the calling thread, not 0, that it has in the child of its fork, too.
 pub(crate) fn this_thread() -> u64 {
     #[cfg(any(loom, miri))]

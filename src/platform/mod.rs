@@ -18,12 +18,18 @@ pub(crate) mod module;
 #[cfg(not(any(loom, miri)))]
 pub(crate) mod output;
 pub(crate) mod pages;
+#[cfg(not(any(loom, miri)))]
+pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod sdt;
 pub(crate) mod stack;
 #[cfg(not(loom))]
 pub(crate) mod symbols;
+#[cfg(not(any(loom, miri)))]
+pub(crate) mod thread;
 pub(crate) mod tls;
+#[cfg(not(any(loom, miri)))]
+pub(crate) mod unix_socket;
 pub(crate) mod wake;
 
 /// The thread's number as debuggers and `/proc` show it.

@@ -3,8 +3,16 @@
 
 pub(crate) mod contract;
 mod gzip;
+#[cfg(not(miri))]
+mod json;
 pub(crate) mod leaks;
 pub(crate) mod metrics;
 pub(crate) mod profile;
 pub(crate) mod report;
+#[cfg(not(miri))]
+pub(crate) mod request;
+#[cfg(not(miri))]
+pub(crate) mod serve;
+#[cfg(not(miri))]
+pub(crate) mod snapshot;
 pub(crate) mod text;

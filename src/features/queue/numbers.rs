@@ -6,7 +6,7 @@ use super::Queue;
 use super::open::QUEUES;
 use crate::engine::histogram::{Histogram, Times};
 use crate::engine::series::{Sum, Sums};
-use crate::engine::{ENGINE, Handle, Record};
+use crate::engine::{ENGINE, Handle, NameCopy, Record};
 use crate::error::Error;
 use crate::sync::{AtomicU64, Relaxed};
 
@@ -107,11 +107,10 @@ impl Numbers {
 }
 
 /// A queue that is there.
-#[allow(dead_code, reason = "for live views")]
-pub(crate) struct Row<'a> {
+pub(crate) struct Row {
     pub(crate) handle: Handle,
     pub(crate) scope: Handle,
-    pub(crate) name: &'a str,
+    pub(crate) name: NameCopy,
     pub(crate) totals: Totals,
 }
 
@@ -159,19 +158,24 @@ pub(crate) fn by_name(record: &Record, scope: Handle) -> Result<Sums<Totals>, Er
     })
 }
 
-/// Shows each queue of the scope, or with 0 of the process, that is there all the while. No lock is held
-/// meanwhile.
-#[allow(dead_code, reason = "for live views")]
-pub(crate) fn for_each(record: &Record, scope: Handle, mut show: impl FnMut(&Row<'_>)) {
-    super::Queues::for_each(&ENGINE, record, |inside| {
-        let queue = inside.queue();
-        if !queue.is_inherited(&ENGINE) && (scope.0 == 0 || queue.scope == scope) {
-            show(&Row {
+/// Every queue that is there.
+pub(crate) fn rows(record: &Record) -> Result<Vec<Row>, Error> {
+    let mut rows = Vec::new();
+    let mut result = Ok(());
+    let _section = ENGINE.section(record);
+    // Under this lock none is freed, nor its name.
+    let _series = QUEUES.series.lock();
+    QUEUES.for_each_member(Handle(0), |queue| match rows.try_reserve(1) {
+        Ok(()) => {
+            let cold = ENGINE.cold_of(ENGINE.slot_of(queue.handle));
+            rows.push(Row {
                 handle: queue.handle,
                 scope: queue.scope,
-                name: ENGINE.cold_of(inside.slot).map_or("", crate::engine::Cold::name),
+                name: NameCopy::of(cold.map_or("", crate::engine::Cold::name)),
                 totals: queue.totals(),
             });
         }
+        Err(_) => result = Err(Error::NoMemory),
     });
+    result.map(|()| rows)
 }
