@@ -147,9 +147,10 @@ impl Onlooker<'_> {
 
     /// Describes a callback. None: it does not live any more.
     pub(crate) fn row(&self, handle: Handle) -> Option<Row> {
-        self.look(handle, |slot, word| {
+        self.look(handle, |slot| {
             let in_flight = self.in_flight(handle, slot);
-            let mut row = self.engine.row(handle, slot, word.references(), in_flight);
+            let references = self.engine.references(handle).unwrap_or(0);
+            let mut row = self.engine.row(handle, slot, references, in_flight);
             if let (true, Some(cold)) = (self.sees_names, self.engine.cold_of(slot)) {
                 row.name = NameCopy::of(cold.name());
                 row.metered = self.engine.metered_of(cold);
@@ -166,20 +167,19 @@ impl Onlooker<'_> {
     /// Is it so of the callback's name?
     pub(crate) fn has_name(&self, handle: Handle, is_so: impl FnOnce(&str) -> bool) -> bool {
         let name = |slot: &Slot| self.engine.cold_of(slot).map_or("", super::Cold::name);
-        self.sees_names && self.look(handle, |slot, _| is_so(name(slot))).unwrap_or(false)
+        self.sees_names && self.look(handle, |slot| is_so(name(slot))).unwrap_or(false)
     }
 
-    fn look<T>(&self, handle: Handle, look: impl FnOnce(&Slot, Word) -> T) -> Option<T> {
+    fn look<T>(&self, handle: Handle, look: impl FnOnce(&Slot) -> T) -> Option<T> {
         let slot = self.engine.slots.get(handle.index())?;
         let _section = self.engine.section(self.record);
         // Whoever ends it waits for us from here on, or we see that it has ended.
         let _lock = self.engine.onlookers.lock.lock();
         // Acquire: partner: the store of LIVE.
-        let word = Word(slot.word.load(Acquire));
-        if !word.is(handle, Phase::Live) {
+        if !Word(slot.word.load(Acquire)).is(handle, Phase::Live) {
             return None;
         }
-        let seen = look(slot, word);
+        let seen = look(slot);
         // What has no cold data does not wait: ORDER[onlooker] read, then still alive.
         fence(Acquire);
         Word(slot.word.load(Relaxed)).is(handle, Phase::Live).then_some(seen)

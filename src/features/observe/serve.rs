@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const CLIENTS: usize = 8;
 /// How long somebody may send nothing between two requests, in a request, and take nothing of an answer.
 const STILL: Duration = Duration::from_secs(60);
-const STUCK: Duration = Duration::from_secs(5);
+const STUCK: Duration = Duration::from_secs(2);
 /// How long nobody is let in after somebody could not be, for want of descriptors.
 const SHORTAGE: Duration = Duration::from_millis(100);
 /// Of the time that this thread works, so many times as much it rests.
