@@ -559,7 +559,7 @@ typedef struct cbr_callback_info {
   uint32_t flags;
   /**
    * When it was registered, by CLOCK_MONOTONIC. 0: not noted, because it was registered with nothing but
-   * a function, its data and a destroy function, and the check level was below 2.
+   * a function, its data and a destroy function, the check level was below 2, and no stack recorded.
    */
   int64_t registered_ns;
   /**
@@ -1376,7 +1376,8 @@ cbr_status cbr_callback_info_get(cbr_handle handle,
  * cbr_report writes a table of the live callbacks of `scope`, or, if that is 0, of the process, for
  * people: handle, name, scope, references, calls that are inside, calls and failures, age, function, and
  * where it was registered. "-" is what is not known: the age of a callback that was registered with nothing
- * but a function, its data and a destroy function, and where, unless the check level was 2 (cbr_set_check).
+ * but a function, its data and a destroy function, and where, unless the check level was 2 (cbr_set_check) or
+ * its stack recorded (cbr_profile).
  * Its words may change with any version.
  * `write`: gets the text, in one piece or several; may use the library.
  * Threads: any.

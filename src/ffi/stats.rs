@@ -69,7 +69,7 @@ pub struct cbr_callback_info {
     /// As cbr_callback_options had them.
     pub flags: u32,
     /// When it was registered, by CLOCK_MONOTONIC. 0: not noted, because it was registered with nothing but
-    /// a function, its data and a destroy function, and the check level was below 2.
+    /// a function, its data and a destroy function, the check level was below 2, and no stack recorded.
     pub registered_ns: i64,
     /// Calls, dispatches, pins and holds that have entered, and those of them that have failed. Counted of
     /// CBR_METERED callbacks alone, else 0.
@@ -194,7 +194,8 @@ pub unsafe extern "C-unwind" fn cbr_callback_info_get(
 /// cbr_report writes a table of the live callbacks of `scope`, or, if that is 0, of the process, for
 /// people: handle, name, scope, references, calls that are inside, calls and failures, age, function, and
 /// where it was registered. "-" is what is not known: the age of a callback that was registered with nothing
-/// but a function, its data and a destroy function, and where, unless the check level was 2 (cbr_set_check).
+/// but a function, its data and a destroy function, and where, unless the check level was 2 (cbr_set_check) or
+/// its stack recorded (cbr_profile).
 /// Its words may change with any version.
 /// `write`: gets the text, in one piece or several; may use the library.
 /// Threads: any.
