@@ -106,6 +106,7 @@ static inline void read_sample(struct bytes from) {
 
 /* The live callbacks of the scope, as a profile has them. */
 static inline void take_profile(cbr_scope scope) {
+  while (profile.string_count > 0) free(profile.strings[--profile.string_count]);
   memset(&profile, 0, sizeof profile);
   CHECK_OK(cbr_profile(scope, keep_profile, &profile));
   char path[] = "/tmp/callbridge_profile_XXXXXX", command[64];
