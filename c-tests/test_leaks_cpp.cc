@@ -19,7 +19,9 @@ struct reader {
 
 }  // namespace plugin
 
-CHILD(leaves_a_callback) { new plugin::adder(plugin::reader::make(1)); }
+static plugin::adder *volatile never_deleted;
+
+CHILD(leaves_a_callback) { never_deleted = new plugin::adder(plugin::reader::make(1)); }
 
 TEST(functions_have_the_names_of_the_source) {
   static char output[1 << 16];
