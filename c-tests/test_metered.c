@@ -58,6 +58,24 @@ static double at_most(const char *metric_name, const char *label, const char *na
 
 /* --- one callback -------------------------------------------------------------------------- */
 
+TEST(the_statistics_of_a_scope_have_the_calls_of_its_metered_callbacks) {
+  cbr_scope scope, other;
+  cbr_stats stats = {.size = sizeof stats};
+  CHECK_OK(cbr_scope_open("plugin", &scope));
+  CHECK_OK(cbr_scope_open("other", &other));
+  cbr_handle ok = metered(add_one, "a", scope), bad = metered(fails, "b", scope);
+  cbr_handle elsewhere = metered(add_one, "a", other);
+  for (int call = 0; call < 3; call++) CHECK_OK(cbr_call(ok, NULL, NULL));
+  CHECK_STATUS(cbr_call(bad, NULL, NULL), CBR_ERR_CALLBACK);
+  CHECK_OK(cbr_call(elsewhere, NULL, NULL));
+  CHECK_OK(cbr_stats_get(scope, &stats));
+  CHECK_EQ(stats.calls, 4);
+  CHECK_EQ(stats.failures, 1);
+  CHECK_OK(cbr_stats_get(other, &stats));
+  CHECK_EQ(stats.calls, 1);
+  CHECK_EQ(stats.failures, 0);
+}
+
 TEST(every_way_into_a_metered_callback_is_counted_once) {
   cbr_handle handle = metered(add_one, "all ways", 0);
   cbr_queue queue = queue_open(0, 0, 0);

@@ -495,11 +495,12 @@ typedef struct cbr_stats {
    */
   uint64_t destroy_pending;
   /**
-   * Calls, dispatches, holds and pins that have entered a callback. Of a scope: 0.
+   * Calls, dispatches, holds and pins that have entered a callback. Of a scope: of its
+   * CBR_METERED callbacks that are there.
    */
   uint64_t calls;
   /**
-   * Of these, those that cbr_fail has marked as failed. Of a scope: 0.
+   * Of these, those that cbr_fail has marked as failed. Of a scope: likewise.
    */
   uint64_t failures;
   /**
@@ -1357,7 +1358,7 @@ cbr_status cbr_set_check(uint32_t level);
  * `out_stats`: its `size` is to be set; at most so many bytes are written, and `size` says how many.
  * Threads: any.
  * Returns: CBR_OK; CBR_ERR_STALE if the scope is gone; CBR_ERR_KIND; CBR_ERR_INVALID if `out_stats` is
- * NULL or its `size` too small.
+ * NULL or its `size` too small; CBR_ERR_NOMEM.
  */
 cbr_status cbr_stats_get(cbr_scope scope,
                          struct cbr_stats *out_stats);

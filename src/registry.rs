@@ -146,7 +146,14 @@ pub(crate) struct Stats {
 /// Of a scope, or with 0 of the process.
 pub(crate) fn stats(record: &Record, scope: Handle) -> Result<Stats, Error> {
     ENGINE.check_scope(scope)?;
-    let census = ENGINE.census(record, scope)?;
+    let mut census = ENGINE.census(record, scope)?;
+    if scope.0 != 0 {
+        // Threads count calls of all scopes together, and apart those of metered callbacks.
+        for (_, metered) in ENGINE.metered_by_name(record, scope)?.iter() {
+            census.sums.calls += metered.calls;
+            census.sums.callback += metered.failures;
+        }
+    }
     let queues = numbers::totals(record, scope);
     #[cfg(not(miri))]
     let (thunks, thunk_stale) = if scope.0 == 0 { thunk::numbers() } else { (0, 0) };

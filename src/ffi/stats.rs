@@ -28,9 +28,10 @@ pub struct cbr_stats {
     pub destroyed: u64,
     /// Callbacks that have ended, and whose destroy has not returned.
     pub destroy_pending: u64,
-    /// Calls, dispatches, holds and pins that have entered a callback. Of a scope: 0.
+    /// Calls, dispatches, holds and pins that have entered a callback. Of a scope: of its
+    /// CBR_METERED callbacks that are there.
     pub calls: u64,
-    /// Of these, those that cbr_fail has marked as failed. Of a scope: 0.
+    /// Of these, those that cbr_fail has marked as failed. Of a scope: likewise.
     pub failures: u64,
     /// Calls that found their callback gone. Of a scope: 0.
     pub stale: u64,
@@ -117,7 +118,7 @@ unsafe fn fill<T: Copy>(
 /// `out_stats`: its `size` is to be set; at most so many bytes are written, and `size` says how many.
 /// Threads: any.
 /// Returns: CBR_OK; CBR_ERR_STALE if the scope is gone; CBR_ERR_KIND; CBR_ERR_INVALID if `out_stats` is
-/// NULL or its `size` too small.
+/// NULL or its `size` too small; CBR_ERR_NOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn cbr_stats_get(
     scope: cbr_scope,
