@@ -268,6 +268,10 @@ TEST(an_open_that_is_refused_changes_nothing) {
   CHECK_REFUSED(cbr_thunk_open(handle, INT_SIGNATURE | 1, 0, &fn, &thunk), CBR_ERR_INVALID);
   CHECK_REFUSED(cbr_thunk_open(handle, INT_SIGNATURE, 2, &fn, &thunk), CBR_ERR_INVALID);
   CHECK_REFUSED(cbr_thunk_open(handle, CBR_SIG_DEFAULT, 0, &fn, &thunk), CBR_ERR_SIGNATURE);
+  /* At any check level: whoever calls the address knows nothing of it. */
+  CHECK_OK(cbr_set_check(0));
+  CHECK_REFUSED(cbr_thunk_open(handle, CBR_SIG_DEFAULT, 0, &fn, &thunk), CBR_ERR_SIGNATURE);
+  CHECK_OK(cbr_set_check(1));
   CHECK_WORDS("i32(i32,ptr)");
   CHECK_REFUSED(cbr_thunk_open(0, INT_SIGNATURE, 0, &fn, &thunk), CBR_ERR_STALE);
   CHECK_REFUSED(cbr_thunk_open(scope, INT_SIGNATURE, 0, &fn, &thunk), CBR_ERR_KIND);
