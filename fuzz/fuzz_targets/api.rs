@@ -228,7 +228,7 @@ fn register_with() -> Option<()> {
         scope,
         home,
         destroy_queue,
-        flags: if bits & 0x30 == 0x30 { 2 } else { 0 },
+        flags: [0, CBR_METERED, 2, CBR_METERED | 2][bits >> 4 & 3],
         on_error: if bits & 16 != 0 { Some(on_error) } else { None },
         fallback: 7,
     };
@@ -362,6 +362,18 @@ unsafe extern "C" fn ignore(_: *mut c_void, data: *const c_char, len: usize) {
     // SAFETY: the library's text.
     let text = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) };
     assert!(std::str::from_utf8(text).is_ok());
+}
+
+unsafe extern "C" fn ignore_bytes(_: *mut c_void, data: *const c_char, len: usize) {
+    // SAFETY: the library's bytes.
+    assert!(!unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) }.is_empty());
+}
+
+unsafe extern "C" fn line(_: *mut c_void, level: u32, _: *const c_char, words: *const c_char) {
+    assert!(matches!(level, 1..=5));
+    // SAFETY: NUL-terminated.
+    assert!(!unsafe { CStr::from_ptr(words) }.is_empty());
+    nested(1);
 }
 
 /// One call of the API, as the next bytes say. None: the program is over.
@@ -500,7 +512,7 @@ fn step() -> Option<()> {
             _ => {
                 let which = byte()?;
                 let mut stats = cbr_stats { size: size_of::<cbr_stats>(), ..cbr_stats::default() };
-                match which % 5 {
+                match which % 9 {
                     0 => cbr_set_check((which / 5 % 4) as u32),
                     1 => cbr_stats_get(handle(&world.scopes)?, &mut stats),
                     2 => cbr_report(handle(&world.scopes)?, Some(ignore), null_mut()),
@@ -508,6 +520,21 @@ fn step() -> Option<()> {
                         let mut info: cbr_callback_info = std::mem::zeroed();
                         info.size = size_of::<cbr_callback_info>();
                         cbr_callback_info_get(handle(&world.callbacks)?, &mut info)
+                    }
+                    4 => cbr_metrics(handle(&world.scopes)?, Some(ignore), null_mut()),
+                    5 => cbr_profile(handle(&world.scopes)?, Some(ignore_bytes), null_mut()),
+                    6 => {
+                        let contexts = [
+                            null(),
+                            c"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".as_ptr(),
+                            c"00-00000000000000000000000000000000-00f067aa0ba902b7-01".as_ptr(),
+                        ];
+                        cbr_trace_set(contexts[byte()? % 3])
+                    }
+                    7 => {
+                        let (owner, level) = (handle(&world.scopes)?, byte()?);
+                        let sink: cbr_log_fn = if level & 64 == 0 { Some(line) } else { None };
+                        cbr_log_to(sink, null_mut(), None, owner, (level % 7) as u32)
                     }
                     _ => {
                         let mut words = [0_u8; 32];
@@ -566,6 +593,8 @@ fn end() {
             assert!(matches!(status, CBR_OK | CBR_ERR_STALE), "close: {status}");
         }
         cbr_set_check(1);
+        cbr_log_to(None, null_mut(), None, 0, 0);
+        cbr_trace_set(null());
         let mut stats = cbr_stats { size: size_of::<cbr_stats>(), ..cbr_stats::default() };
         assert_eq!(cbr_stats_get(0, &mut stats), CBR_OK);
         assert_eq!(stats.registered, stats.destroyed, "{stats:?}");

@@ -14,12 +14,15 @@ pub type cbr_attach_fn = Option<unsafe extern "C" fn(*mut c_void) -> *mut c_void
 pub type cbr_detach_fn = Option<unsafe extern "C" fn(*mut c_void, *mut c_void)>;
 pub type cbr_write_fn = Option<unsafe extern "C" fn(*mut c_void, *const c_char, usize)>;
 
+pub type cbr_log_fn = Option<unsafe extern "C" fn(*mut c_void, u32, *const c_char, *const c_char)>;
+
 pub const CBR_OK: cbr_status = 0;
 pub const CBR_ERR_PANIC: cbr_status = -2;
 pub const CBR_ERR_CLOSED: cbr_status = -12;
 pub const CBR_ERR_STALE: cbr_status = -3;
 pub const CBR_ERR_EMPTY: cbr_status = -11;
 pub const CBR_ERR_CALLBACK: cbr_status = -19;
+pub const CBR_METERED: u32 = 1;
 /// intptr(ptr)
 pub const CBR_SIG_DEFAULT: u64 = 1 << 60 | 9 << 56 | 13 << 52;
 
@@ -189,4 +192,15 @@ unsafe extern "C-unwind" {
     pub fn cbr_stats_get(scope: u64, out: *mut cbr_stats) -> cbr_status;
     pub fn cbr_callback_info_get(handle: u64, out: *mut cbr_callback_info) -> cbr_status;
     pub fn cbr_report(scope: u64, write: cbr_write_fn, user_data: *mut c_void) -> cbr_status;
+    pub fn cbr_metrics(scope: u64, write: cbr_write_fn, user_data: *mut c_void) -> cbr_status;
+    pub fn cbr_profile(scope: u64, write: cbr_write_fn, user_data: *mut c_void) -> cbr_status;
+    pub fn cbr_trace_set(traceparent: *const c_char) -> cbr_status;
+    pub fn cbr_trace_get(buf: *mut c_char, len: usize) -> usize;
+    pub fn cbr_log_to(
+        function: cbr_log_fn,
+        user_data: *mut c_void,
+        destroy: cbr_destroy_fn,
+        owner: u64,
+        level: u32,
+    ) -> cbr_status;
 }
