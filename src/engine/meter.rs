@@ -213,6 +213,20 @@ impl Engine {
         cold.meter.is_on().then(|| self.metered(&cold.meter))
     }
 
+    /// How often it was called, and has failed; as above.
+    pub(super) fn counts_of(&self, cold: &Cold) -> Option<(u64, u64)> {
+        let (mut calls, mut failures) = (0, 0);
+        let mut index = cold.meter.is_on().then(|| cold.meter.first.load(Acquire))?;
+        while index != 0 {
+            let block = self.meters.blocks.at(index);
+            calls += block.calls.get();
+            failures += block.failures.get();
+            // Relaxed: as in `metered`.
+            index = (block.link.load(Relaxed) >> 32) as u32;
+        }
+        Some((calls, failures))
+    }
+
     /// The metered callbacks of the scope by name, or with 0 all that there ever were; of a scope those names
     /// that one of its callbacks has.
     pub(crate) fn metered_by_name(

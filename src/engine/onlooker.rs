@@ -3,9 +3,10 @@
 //!
 //! What lies in slots and cold entries may be read at any time (type-stable memory), and is believed if the
 //! callback still lives. A name is freed memory after its callback's end, and a meter another's: while
-//! somebody looks on, who ends a callback that has cold data takes a lock, once, before it frees any. *Look against end*: the count was raised
-//! before the heavy barrier. Either the end sees it, and waits for a look that has found the callback alive;
-//! or it has not seen it, then FINALIZING, which it wrote before, shows to every look after the barrier.
+//! somebody looks on, who ends a callback that has cold data takes a lock, once, before it frees any.
+//! *Look against end*: the count was raised before the heavy barrier. Either the end sees it, and waits for
+//! a look that has found the callback alive; or it has not seen it, then FINALIZING, which it wrote before,
+//! shows to every look after the barrier.
 
 use super::Engine;
 use super::census::{NameCopy, Row, callback_in};
@@ -160,8 +161,13 @@ impl Onlooker<'_> {
     }
 
     /// How often a metered callback was called, and has failed.
-    pub(crate) fn counts(&self, _handle: Handle) -> Option<(u64, u64)> {
-        None
+    pub(crate) fn counts(&self, handle: Handle) -> Option<(u64, u64)> {
+        let slot = self.engine.slots.get(handle.index())?;
+        // Most are not metered: then nothing is locked. (What changes meanwhile is looked at once more.)
+        if !self.sees_names || !self.engine.cold_of(slot)?.meter.is_on() {
+            return None;
+        }
+        self.look(handle, |slot| self.engine.counts_of(self.engine.cold_of(slot)?))?
     }
 
     /// Is it so of the callback's name?

@@ -5,7 +5,7 @@ use super::Stats;
 use crate::engine::{self, ENGINE, Handle, Record};
 use crate::error::Error;
 use crate::features::observe::request::{Order, Request};
-use crate::features::observe::snapshot::{Callback, Document, Process, Queue};
+use crate::features::observe::snapshot::{Callback, Document, Metered, Process, Queue};
 use crate::features::observe::{serve, text::Text};
 use crate::features::queue::numbers;
 use crate::platform::unix_socket::{self, Place, Refusal, Socket};
@@ -248,7 +248,11 @@ fn show_callbacks(
             references: row.references.into(),
             in_flight: row.in_flight,
             age: (row.registered != 0).then(|| now.saturating_sub(row.registered)),
-            metered: None,
+            metered: row.metered.map(|it| Metered {
+                calls: it.calls,
+                failures: it.failures,
+                latency: it.times,
+            }),
         })?;
     }
     document.end_rows(total, shown)
