@@ -14,15 +14,20 @@ static cbr_stats stats_now(void) {
   return stats;
 }
 
-static cbr_handle registered(const char *name, struct subject *it) {
+static cbr_handle registered_with(const char *name, struct subject *it, uint32_t flags) {
   cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;
   subject_reset(it);
+  options.flags = flags;
   options.fn = (cbr_any_fn)subject_fn;
   options.user_data = it;
   options.destroy = subject_destroy;
   options.name = name;
   CHECK_OK(cbr_register_with(&options, &it->handle));
   return it->handle;
+}
+
+static cbr_handle registered(const char *name, struct subject *it) {
+  return registered_with(name, it, 0);
 }
 
 /* A handle as the answers write it. */
@@ -184,6 +189,78 @@ TEST(a_request_says_how_many_which_first_and_which_at_all) {
   folder_drop();
 }
 
+static intptr_t fails(struct subject *it, void *arg) {
+  (void)it, (void)arg;
+  CHECK_OK(cbr_fail(CBR_ERR_CALLBACK, "on purpose"));
+  return 0;
+}
+
+TEST(metered_callbacks_have_calls_failures_and_latency) {
+  struct subject metered, plain;
+  const char *path = serve();
+  registered_with("metered", &metered, CBR_METERED);
+  registered("plain", &plain);
+  for (int i = 0; i < 8; i++) CHECK_OK(cbr_call(metered.handle, NULL, NULL));
+  for (int i = 0; i < 2; i++)
+    CHECK_STATUS(subject_run(&metered, fails, NULL, NULL), CBR_ERR_CALLBACK);
+  CHECK_OK(cbr_call(plain.handle, NULL, NULL));
+  ask(path, "snapshot");
+  CHECK_CONTAINS(strstr(line, written(plain.handle)),
+                 "\"calls\":null,\"failures\":null,\"latency\":null}");
+  const char *row = strstr(line, written(metered.handle));
+  CHECK(row != NULL);
+  CHECK_CONTAINS(row, "\"calls\":10,\"failures\":2,\"latency\":{\"sum_ns\":");
+  CHECK(number_after(written(metered.handle), "sum_ns") > 0);
+  /* One count for each bound, and one for what took longer. */
+  uint64_t count = 0, buckets = 0, bounds = 0;
+  for (const char *at = strstr(row, "\"counts\":[") + 9; *at != ']'; buckets++)
+    count += strtoull(at + 1, (char **)&at, 10);
+  for (const char *at = strstr(line, "\"bounds_ns\":[") + 12; *at != ']'; bounds++)
+    strtoull(at + 1, (char **)&at, 10);
+  CHECK_EQ(count, 10);
+  CHECK_EQ(buckets, bounds + 1);
+  folder_drop();
+}
+
+static void call_often(struct subject *it, int times) {
+  for (int i = 0; i < times; i++) CHECK_OK(cbr_call(it->handle, NULL, NULL));
+}
+
+static void check_first(int fd, const char *request, const struct subject *it) {
+  char start[128];
+  snprintf(start, sizeof start, "\"callbacks\":{\"rows\":[{\"handle\":%s,", written(it->handle));
+  tell(fd, request);
+  CHECK_CONTAINS(hear(fd), start);
+}
+
+TEST(the_busiest_come_first_by_what_they_did_since_the_last_answer) {
+  enum { COUNT = 40 };
+  static struct subject many[COUNT];
+  const char *path = serve();
+  for (int i = 0; i < COUNT; i++) registered_with(NULL, &many[i], i % 2 ? CBR_METERED : 0);
+  int fd = connect_to(path);
+  call_often(&many[33], 100);
+  call_often(&many[7], 50);
+  call_often(&many[8], 200); /* nobody counts that */
+  check_first(fd, "snapshot limit=1 order=rate\n", &many[33]);
+  call_often(&many[7], 10);
+  call_often(&many[11], 5);
+  check_first(fd, "snapshot limit=1 order=rate\n", &many[7]);
+  check_first(fd, "snapshot limit=1 order=calls\n", &many[33]);
+  /* What has ended and what has come are not mixed up. */
+  CHECK_OK(cbr_unregister(many[33].handle));
+  registered_with(NULL, &many[33], CBR_METERED);
+  call_often(&many[33], 3);
+  call_often(&many[11], 2);
+  check_first(fd, "snapshot limit=1 order=rate\n", &many[33]);
+  check_first(fd, "snapshot limit=1 order=calls\n", &many[7]);
+  for (int i = 0; i < 4; i++)
+    CHECK_STATUS(subject_run(&many[5], fails, NULL, NULL), CBR_ERR_CALLBACK);
+  check_first(fd, "snapshot limit=1 order=failures\n", &many[5]);
+  close(fd);
+  folder_drop();
+}
+
 TEST(several_requests_on_one_connection_are_answered_in_turn) {
   const char *path = serve();
   int fd = connect_to(path);
@@ -224,10 +301,11 @@ TEST(no_destroy_function_runs_on_the_librarys_thread) {
   tell(fd, "snapshot\n");
   for (long answers = 0; answers < scaled(300);) {
     for (int i = 0; i < ALIVE; i++) {
+      CHECK_OK(cbr_call(many[i].handle, NULL, NULL));
       CHECK_OK(cbr_unregister(many[i].handle));
       CHECK_EQ(many[i].destroyed, 1); /* nobody was inside */
       CHECK(pthread_equal(many[i].destroyed_on, pthread_self()));
-      registered(name, &many[i]);
+      registered_with(name, &many[i], i % 2 ? CBR_METERED : 0);
     }
     ssize_t got = recv(fd, line, sizeof line, MSG_DONTWAIT);
     if (got <= 0) continue;

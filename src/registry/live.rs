@@ -200,7 +200,13 @@ fn show_callbacks(
     let mut picks = Vec::new();
     // Half of it is thrown away when it is full.
     picks.try_reserve_exact(2 * request.limit + 1).map_err(|_| Error::NoMemory)?;
-    let (mut total, mut before) = (0, std::mem::take(&mut memory.0).into_iter().peekable());
+    let mut before = match request.order {
+        Order::Rate => std::mem::take(&mut memory.0),
+        _ => Vec::new(),
+    }
+    .into_iter()
+    .peekable();
+    let mut total = 0;
     onlooker.for_each(|handle, inside| {
         let is_asked_for = request.is_for("")
             || request.is_for_handle(handle.0)

@@ -10,7 +10,7 @@ pub(crate) const MOST_ROWS: usize = 10_000;
 /// Which callbacks are in the answer if there are too many: the first in this order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Order {
-    /// Calls since the last snapshot on this connection.
+    /// Calls since the last snapshot in this order on this connection.
     Rate,
     Calls,
     Failures,
