@@ -1,5 +1,6 @@
 # Debian packages: configure with -DCMAKE_INSTALL_PREFIX=/usr, build, then `cpack -G DEB` in the build
-# folder makes libcallbridge0 (what programs run with) and libcallbridge-dev (what they are built with).
+# folder makes libcallbridge0 (what programs run with) and libcallbridge-dev (what they are built with), and
+# callbridge-top where that is built.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME callbridge)
 set(CPACK_PACKAGE_VENDOR "The callbridge developers")
@@ -37,13 +38,23 @@ This package has headers, the static library, pkg-config and CMake files.")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
   "libcallbridge${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION}-${CPACK_DEBIAN_PACKAGE_RELEASE})")
 
+if(CALLBRIDGE_BUILD_TOP)
+  list(APPEND CPACK_COMPONENTS_ALL top)
+  set(CPACK_DEBIAN_TOP_PACKAGE_NAME callbridge-top)
+  set(CPACK_DEBIAN_TOP_PACKAGE_SECTION utils)
+  set(CPACK_DEBIAN_TOP_PACKAGE_MULTIARCH foreign)
+  set(CPACK_DEBIAN_TOP_PACKAGE_SHLIBDEPS ON)
+  set(CPACK_COMPONENT_TOP_DESCRIPTION "${about}
+This package has callbridge-top, which shows the callbacks and queues of a running process.")
+endif()
+
 # Debian's policy: every package says under which terms it may be copied. Elsewhere that is no business of
 # an installation.
 if(CMAKE_INSTALL_PREFIX STREQUAL "/usr")
-  foreach(component IN ITEMS RUNTIME DEVELOPMENT)
-    string(TOLOWER "${component}" lower)
-    install(FILES cmake/debian-copyright RENAME copyright COMPONENT ${lower}
-      DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/doc/${CPACK_DEBIAN_${component}_PACKAGE_NAME}")
+  foreach(component IN LISTS CPACK_COMPONENTS_ALL)
+    string(TOUPPER "${component}" upper)
+    install(FILES cmake/debian-copyright RENAME copyright COMPONENT ${component}
+      DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/doc/${CPACK_DEBIAN_${upper}_PACKAGE_NAME}")
   endforeach()
 endif()
 include(CPack)

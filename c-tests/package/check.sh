@@ -57,14 +57,19 @@ with_cmake() {
 # built, so that nothing is compiled again and the first one's install manifest stays as it is.
 configure() {
   local folder=$scratch/build
+  if has_top; then set -- "$@" -DCALLBRIDGE_BUILD_TOP=ON; fi
   cmake -S "$here/../.." -B "$folder" -DCMAKE_INSTALL_LIBDIR=lib "$@" >&2
   ln -s "$build/lib" "$folder/lib"
+  ln -s "$build/bin" "$folder/bin"
   if [[ -d $build/docs ]]; then
     rm -rf "$folder/docs"
     ln -s "$build/docs" "$folder/docs"
   fi
   printf '%s' "$folder"
 }
+
+# Was the live view built as well?
+has_top() { [[ -x $prefix/bin/callbridge-top ]]; }
 
 # files ROOT: everything but folders, relative and sorted.
 files() { (cd "$1" && find . ! -type d | sort); }
@@ -129,7 +134,7 @@ case_absolute_folders() {
   local folder
   folder=$(configure -DCMAKE_INSTALL_PREFIX="$scratch/out" \
     -DCMAKE_INSTALL_LIBDIR="$scratch/libs" -DCMAKE_INSTALL_INCLUDEDIR="$scratch/headers" \
-    -DCMAKE_INSTALL_DATAROOTDIR="$scratch/data")
+    -DCMAKE_INSTALL_DATAROOTDIR="$scratch/data" -DCMAKE_INSTALL_BINDIR="$scratch/programs")
   cmake --install "$folder"
   [[ -f $scratch/headers/callbridge.h ]] || die "no header"
   [[ ! -e $scratch/out ]] || die "files in the prefix: $(files "$scratch/out")"
@@ -153,6 +158,7 @@ case_components() {
   cmake --install "$folder" --prefix "$scratch/p" --component runtime
   diff <(files "$scratch/p") <(files "$prefix" | grep 'so\.0') || die "runtime is not the .so alone"
   cmake --install "$folder" --prefix "$scratch/p" --component development
+  ! has_top || cmake --install "$folder" --prefix "$scratch/p" --component top
   diff <(files "$prefix") <(files "$scratch/p")
 }
 
@@ -172,6 +178,13 @@ case_debian_packages() {
   [[ -z $(find "$root" "$scratch/dev" -mindepth 1 -type d ! -perm 755 -o -type f ! -perm 644) ]] ||
     die "permissions: $(find "$root" "$scratch/dev" -mindepth 1 -type d ! -perm 755 -o -type f ! -perm 644)"
   dpkg-deb -x "$folder"/libcallbridge-dev_*.deb "$root"
+  if has_top; then
+    dpkg-deb -x "$folder"/callbridge-top_*.deb "$scratch/top"
+    [[ $(files "$scratch/top") == ./usr/bin/callbridge-top$'\n'./usr/share/doc/callbridge-top/copyright ]] ||
+      die "the live view's package: $(files "$scratch/top")"
+    [[ $(dpkg-deb -f "$folder"/callbridge-top_*.deb Depends) == 'libc6 (>= '* ]] || die "the live view's needs are not told"
+    cp -a "$scratch/top/." "$root"
+  fi
   diff <(files "$prefix") <(files "$root" | sed "s,^\./usr/,./,; s,^\./$lib,./lib," | grep -v '/copyright$' | sort)
   [[ $(dpkg-deb -f "$folder"/libcallbridge-dev_*.deb Depends) == "libcallbridge0 (= $(dpkg-deb -f "$folder"/libcallbridge0_*.deb Version))" ]] ||
     die "the development package does not ask for the library of its own version"
