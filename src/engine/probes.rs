@@ -4,7 +4,7 @@
 //! An argument is where it is anyway: a probe that nobody listens to costs its nop.
 #![cfg_attr(
     not(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri)))),
-    allow(unused_variables, reason = "there are no probes")
+    allow(unused_variables, unused_imports, reason = "there are no probes")
 )]
 
 use super::cold::Cold;
