@@ -33,6 +33,24 @@ impl Question {
     }
 }
 
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// The connection is gone; another one may do.
+    Closed,
+    /// Words for people.
+    Because(String),
+}
+
+impl NoAnswer {
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Closed => "the connection was closed without an answer".to_owned(),
+            Self::Because(words) => words,
+        }
+    }
+}
+
 pub(crate) struct Client {
     stream: BufReader<UnixStream>,
     /// Who answers, as this process knows it.
@@ -74,25 +92,24 @@ impl Client {
     }
 
     /// One answer.
-    pub(crate) fn ask(&mut self, question: &Question) -> Result<Document, String> {
+    pub(crate) fn ask(&mut self, question: &Question) -> Result<Document, NoAnswer> {
         let lost = |error: io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                format!("no answer within {} s: is the process stopped?", PATIENCE.as_secs())
-            }
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => REFUSED.to_owned(),
-            _ => error.to_string(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NoAnswer::Because(format!(
+                "no answer within {} s: is the process stopped?",
+                PATIENCE.as_secs()
+            )),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => NoAnswer::Closed,
+            _ => NoAnswer::Because(error.to_string()),
         };
         self.stream.get_mut().write_all(question.line().as_bytes()).map_err(lost)?;
         let mut line = Vec::new();
         (&mut self.stream).take(LONGEST).read_until(b'\n', &mut line).map_err(lost)?;
         if line.last() != Some(&b'\n') {
-            return Err(REFUSED.to_owned());
+            return Err(NoAnswer::Closed);
         }
-        read(&line)
+        read(&line).map_err(NoAnswer::Because)
     }
 }
-
-const REFUSED: &str = "the connection was closed without an answer";
 
 fn read(line: &[u8]) -> Result<Document, String> {
     let foreign = |error: serde_json::Error| format!("that is no answer of callbridge: {error}");

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
             return print(concat!("callbridge-top ", env!("CARGO_PKG_VERSION"), "\n"));
         }
         Err(words) => {
-            eprintln!("callbridge-top: {words}; --help says more");
+            eprintln!("callbridge-top: {}; --help says more", words::plain(&words));
             return USAGE.into();
         }
     };
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         false => show(&args, target),
     });
     result.unwrap_or_else(|words| {
-        eprintln!("callbridge-top: {words}");
+        eprintln!("callbridge-top: {}", words::plain(&words));
         FAILURE.into()
     })
 }

@@ -1,6 +1,6 @@
 //! Looks again and again, on a thread of its own: whatever the process does, keys are heard.
 
-use crate::client::{Client, Question};
+use crate::client::{Client, NoAnswer, Question};
 use crate::document::Document;
 use crate::target::Target;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -73,14 +73,19 @@ fn answer(
     target: &Target,
     question: &Question,
 ) -> Result<(Option<u32>, Document), String> {
-    if let Some(known) = client.as_mut()
-        && let Ok(document) = known.ask(question)
-    {
-        return Ok((known.pid, document));
+    if let Some(mut known) = client.take() {
+        match known.ask(question) {
+            Ok(document) => {
+                let pid = known.pid;
+                *client = Some(known);
+                return Ok((pid, document));
+            }
+            Err(NoAnswer::Closed) => {}
+            Err(other) => return Err(other.words()),
+        }
     }
-    *client = None;
     let mut fresh = Client::connect(target)?;
-    let document = fresh.ask(question)?;
+    let document = fresh.ask(question).map_err(NoAnswer::words)?;
     let pid = fresh.pid;
     *client = Some(fresh);
     Ok((pid, document))
