@@ -270,6 +270,19 @@ def test_signals_leave_the_terminal_as_it_was():
                 screen.is_restored(128 + number)
 
 
+def test_it_ends_with_its_terminal():
+    with hosts() as (folder, start):
+        host = start()
+        with Screen(host.pid) as screen:
+            screen.wait(r"^busy ")
+            shell = screen.tmux("display-message", "-p", "#{pane_pid}").strip()
+            program = subprocess.check_output(["ps", "-o", "pid=", "--ppid", shell], text=True).strip()
+            screen.tmux("kill-server")
+            # A zombie is nobody's to wait for here.
+            state = lambda: subprocess.run(["ps", "-o", "stat=", "-p", program], capture_output=True, text=True).stdout.strip()
+            until("the program's end", lambda: state() == "" or state().startswith("Z"))
+
+
 # --- for scripts -----------------------------------------------------------------------------
 
 

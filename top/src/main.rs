@@ -19,6 +19,7 @@ use app::{App, Wish};
 use args::{Args, Command};
 use ratatui::crossterm::event::{self, Event};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -74,10 +75,18 @@ fn show(args: &Args, target: Target) -> Result<ExitCode, String> {
         Err(_) => return Err("there is nobody who looks".to_owned()),
     }
     let signal = Arc::new(AtomicUsize::new(0));
-    for number in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register_usize(number, signal.clone(), number as usize)
-            .map_err(|error| error.to_string())?;
-    }
+    let mut signals =
+        Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
+    let seen = signal.clone();
+    std::thread::spawn(move || {
+        if let Some(number) = signals.forever().next() {
+            seen.store(number as usize, Ordering::Relaxed);
+            // Who draws ends now, unless the terminal is gone: then it reads and reads.
+            std::thread::sleep(10 * TICK);
+            let _ = ratatui::try_restore();
+            std::process::exit(128 + number);
+        }
+    });
     // A panic restores the terminal as well.
     let mut terminal = ratatui::try_init().map_err(|error| error.to_string())?;
     let result = run(&mut terminal, &mut app, &watch, &signal);
