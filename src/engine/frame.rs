@@ -47,9 +47,12 @@ impl Tag {
     /// A function that another operation calls, see [`super::guest`].
     pub(crate) const GUEST: Self = Self(u32::MAX - 7);
 
-    /// A pin, by its number, which is never one of the other nine.
+    /// What keeps a thread inside a tracer while calls are that it sees, see [`super::span`]. Hidden.
+    pub(crate) const SPAN: Self = Self(u32::MAX - 8);
+
+    /// A pin, by its number, which is never one of the other ten.
     pub(crate) fn pin(number: u32) -> Self {
-        Self(number % (u32::MAX - 8) + 1)
+        Self(number % (u32::MAX - 9) + 1)
     }
 
     pub(crate) fn number(self) -> u32 {
@@ -61,12 +64,12 @@ impl Tag {
     }
 
     pub(crate) fn is_pin(self) -> bool {
-        (1..=u32::MAX - 8).contains(&self.0)
+        (1..=u32::MAX - 9).contains(&self.0)
     }
 
     /// Is it a call or a pin, not the end of something?
     pub(crate) fn counts(self) -> bool {
-        self.0 <= u32::MAX - 8 || self == Self::HOLD
+        self.0 <= u32::MAX - 9 || self == Self::HOLD
     }
 }
 
@@ -87,6 +90,15 @@ impl Failed {
             _ => Some(Error::Callback),
         }
     }
+
+    /// Of a [`Tag::SPAN`] frame: how many it is for.
+    pub(super) fn of_count(count: u32) -> Self {
+        Self(count)
+    }
+
+    pub(super) fn count(self) -> u32 {
+        self.0
+    }
 }
 
 /// One stay inside something. Zeroed memory is an empty frame.
@@ -96,7 +108,8 @@ pub(crate) struct Frame {
     pub(crate) cell: AtomicU64,
     /// Owner only.
     pub(crate) tag: Cell<Tag>,
-    /// Owner only: what the callback has said of itself; of what ends something, where the stack was.
+    /// Owner only: what the callback has said of itself; of what ends something, where the stack was; of a
+    /// SPAN how many it is for.
     pub(crate) failed: Cell<Failed>,
 }
 

@@ -8,19 +8,24 @@
 //! inside a guest it enters no other, so that a guest that logs, or calls, does not call itself.
 
 use super::Engine;
-use super::frame::{Frame, StackPlace, Tag};
+use super::frame::{Failed, Frame, StackPlace, Tag};
 use super::handle::{Handle, Kind};
 use super::last_error::Saved;
 use super::record::Record;
 use super::slot::{MANY, Mark, Phase, Slot, Word};
 use crate::error::Error;
-use crate::sync::{AcqRel, AtomicU64, Relaxed, TotalOrder};
+use crate::sync::{AcqRel, AtomicU64, Relaxed, Release, TotalOrder};
 
 /// Where the guest of one purpose is, or none.
 pub(crate) struct GuestPlace(AtomicU64);
 
 impl GuestPlace {
+    #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
@@ -45,7 +50,8 @@ impl GuestPlace {
 pub(crate) struct Visit<'a> {
     engine: &'a Engine,
     record: &'a Record,
-    frame: &'a Frame,
+    /// None: there was none left, and another frame keeps the guest.
+    frame: Option<&'a Frame>,
     slot: &'a Slot,
     handle: Handle,
     _said: Said<'a>,
@@ -82,7 +88,7 @@ impl Engine {
         record: &'a Record,
         handle: Handle,
     ) -> Result<Option<Visit<'a>>, Error> {
-        if record.is_visiting.get() {
+        if record.visits.get() > 0 {
             return Ok(None);
         }
         let slot = self.resolve(handle, Kind::Callback)?;
@@ -99,33 +105,78 @@ impl Engine {
         if (known || self.sign_mark(record, slot, handle, mark))
             && Word(slot.word.load_sc()).is(handle, Phase::Live)
         {
-            record.is_visiting.set(true);
+            record.visits.set(record.visits.get() + 1);
+            let frame = Some(frame);
             return Ok(Some(Visit { engine: self, record, frame, slot, handle, _said: said }));
         }
         self.leave_object(record, frame, slot, handle);
         Err(Error::Stale)
     }
 
+    /// Enters a guest that this thread is inside of by a [`Tag::SPAN`] frame, even if it is inside another
+    /// one as well.
+    pub(super) fn visit_again<'a>(&'a self, record: &'a Record, handle: Handle) -> Visit<'a> {
+        let here = 0;
+        let said = Said::by(record);
+        let frame = record.push_cold(Tag::GUEST).ok();
+        if let Some(frame) = frame {
+            frame.set_stack_place(StackPlace::of(&here));
+            // Release: who sees the other frame left, which protects the guest till then, sees this one.
+            frame.cell.store(handle.0, Release);
+        }
+        record.visits.set(record.visits.get() + 1);
+        let slot = self.slots.at(handle.index());
+        Visit { engine: self, record, frame, slot, handle, _said: said }
+    }
+
     /// The frame of a guest is left, maybe by a longjmp.
     pub(super) fn leave_guest(&self, record: &Record, frame: &Frame, slot: &Slot) {
-        record.is_visiting.set(false);
+        record.visits.set(record.visits.get() - 1);
         self.leave_object(record, frame, slot, frame.handle());
     }
 }
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
     /// The guest's function, and its data, which live as long as the visit.
     pub(crate) fn function(&self) -> (*mut (), *mut ()) {
         // Relaxed: published with LIVE.
         (self.slot.function.load(Relaxed), self.slot.user_data.load(Relaxed))
     }
+
+    /// What else it was registered with: its fallback, which nobody asks a guest for.
+    pub(super) fn extra(&self) -> u64 {
+        self.engine.cold_of(self.slot).map_or(0, super::cold::Cold::fallback)
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// The guest has returned, and the thread stays inside it, by what is a [`Tag::SPAN`] frame from now on.
+    /// None: it was left, by a `cbr_unwind_to` that was called inside.
+    pub(super) fn stay(self) -> Option<&'a Frame> {
+        let frame = self.frame.filter(|frame| self.is_in(frame))?;
+        frame.tag.set(Tag::SPAN);
+        frame.failed.set(Failed::of_count(0));
+        self.record.visits.set(self.record.visits.get() - 1);
+        Some(frame)
+    }
+
+    /// Is it not left yet?
+    fn is_in(&self, frame: &Frame) -> bool {
+        frame.tag.get() == Tag::GUEST && frame.handle() == self.handle
+    }
 }
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        // Left already, by a `cbr_unwind_to` that was called inside?
-        if self.frame.tag.get() == Tag::GUEST && self.frame.handle() == self.handle {
-            self.engine.leave_guest(self.record, self.frame, self.slot);
+        match self.frame {
+            Some(frame) if self.is_in(frame) => {
+                self.engine.leave_guest(self.record, frame, self.slot);
+            }
+            // Left already, by a `cbr_unwind_to` that was called inside; or the thread stays.
+            Some(_) => {}
+            None => self.record.visits.set(self.record.visits.get() - 1),
         }
     }
 }

@@ -270,7 +270,11 @@ impl Engine {
         frame: &Frame,
         slot: &Slot,
     ) -> Result<(), Fault> {
-        probes::call_failed(frame.handle(), frame.failed.get().error().unwrap_or(Error::Callback));
+        let error = frame.failed.get().error().unwrap_or(Error::Callback);
+        probes::call_failed(frame.handle(), error);
+        if !record.spans.is_empty() {
+            self.end_span(record, frame, Some(error));
+        }
         self.leave_cold(record, frame, slot)
     }
 
@@ -283,6 +287,9 @@ impl Engine {
         frame: &Frame,
         slot: &Slot,
     ) -> Result<(), Fault> {
+        if !record.spans.is_empty() {
+            self.end_span_and_leave(record, frame, slot);
+        }
         let handle = frame.handle();
         let failed = frame.failed.replace(super::frame::Failed::NO).error();
         if failed.is_some() {
@@ -310,6 +317,21 @@ impl Engine {
             self.after_leave(record, slot, handle);
         }
         failed.map_or(Ok(()), |error| Err(record.fault(error)))
+    }
+
+    /// Ends the frame's span, if it has one. Should that unwind, the frame is left all the same.
+    #[cold]
+    #[inline(never)]
+    fn end_span_and_leave(&self, record: &Record, frame: &Frame, slot: &Slot) {
+        struct Leaving<'a>(&'a Engine, &'a Record, &'a Frame, &'a Slot);
+        impl Drop for Leaving<'_> {
+            fn drop(&mut self) {
+                let _ = self.0.leave_cold(self.1, self.2, self.3);
+            }
+        }
+        let leaving = Leaving(self, record, frame, slot);
+        self.end_span(record, frame, frame.failed.get().error());
+        std::mem::forget(leaving);
     }
 
     /// A call or a hold of a revoked callback has ended: the last one finalizes.

@@ -18,6 +18,9 @@ pub(crate) type CallbackFn = unsafe extern "C-unwind" fn(*mut c_void, *mut c_voi
 pub(crate) type DestroyFn = unsafe extern "C-unwind" fn(*mut c_void);
 pub(crate) type AttachFn = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 pub(crate) type DetachFn = unsafe extern "C-unwind" fn(*mut c_void, *mut c_void);
+pub(crate) type BeginFn =
+    unsafe extern "C-unwind" fn(*mut c_void, u64, *const c_char, *const c_char) -> *mut c_void;
+pub(crate) type EndFn = unsafe extern "C-unwind" fn(*mut c_void, *mut c_void, i32);
 pub(crate) type ErrorFn = unsafe extern "C-unwind" fn(*mut c_void, u64, i32, *const c_char);
 
 pub(crate) fn function_to_pointer(function: AnyFn) -> *mut () {
@@ -211,6 +214,42 @@ pub(crate) fn sink(
         let function = std::mem::transmute::<*mut (), LogFn>(function);
         function(user_data.cast(), level, target.as_ptr(), message.as_ptr());
     }
+}
+
+/// The end function of a tracer, as [`begin_to_pointers`] has given it.
+pub(super) fn end_at(bits: u64) -> Option<EndFn> {
+    let function: *mut () = std::ptr::with_exposed_provenance_mut(bits as usize);
+    // SAFETY: null or an `EndFn`; Option<fn> has null for None.
+    unsafe { std::mem::transmute::<*mut (), Option<EndFn>>(function) }
+}
+
+/// A tracer's two functions as what a callback is registered with: its function, and its fallback.
+pub(crate) fn begin_to_pointers(begin: BeginFn, end: Option<EndFn>) -> (AnyFn, u64) {
+    let end = end.map_or(std::ptr::null_mut(), |function| function as *mut ());
+    (function_at(begin as *const ()), end.expose_provenance() as u64)
+}
+
+/// Tells a tracer that a call begins. `name` null: the callback has none.
+pub(super) fn begin(
+    function: *mut (),
+    user_data: *mut (),
+    handle: Handle,
+    name: *const u8,
+    context: *const u8,
+) -> *mut c_void {
+    let name = if name.is_null() { c"".as_ptr() } else { name.cast() };
+    // SAFETY: a guest that is a tracer was registered with a `BeginFn`; the caller is inside it, so that
+    // user_data is alive, and keeps both texts.
+    unsafe {
+        let function = std::mem::transmute::<*mut (), BeginFn>(function);
+        function(user_data.cast(), handle.0, name, context.cast())
+    }
+}
+
+/// Tells it that the call is over.
+pub(super) fn end(function: EndFn, user_data: *mut (), token: *mut c_void, status: i32) {
+    // SAFETY: the same tracer's, whom the caller is inside of.
+    unsafe { function(user_data.cast(), token, status) };
 }
 
 /// Tells a callback's error function.

@@ -50,6 +50,7 @@ pub(crate) mod series;
 pub(crate) mod signature;
 mod slab;
 mod slot;
+mod span;
 mod stack;
 pub(crate) mod stacks;
 #[cfg(not(loom))]

@@ -1,10 +1,11 @@
 //! Calls that somebody watches.
 //!
 //! A call costs nothing for it when nobody does: then its callback is plain, and nothing is asked. What
-//! wants to see calls makes their callbacks special ([`SPECIAL`]): all of them ([`Engine::observe_all`])
+//! wants to see calls makes their callbacks special ([`SPECIAL`]): all of them ([`Engine::change_observers`])
 //! or, from their registration on, single ones. A call of a special callback comes here.
 
 use super::Engine;
+use super::guest::GuestPlace;
 use super::handle::{Handle, Kind};
 use super::meter::Measured;
 use super::record::Stay;
@@ -16,6 +17,8 @@ use crate::sync::{AcqRel, AtomicU32, AtomicU64, Relaxed, Release, SeqCst, TotalO
 pub(crate) struct Observers {
     /// What every callback has in its mark because of them: [`SPECIAL`] or nothing.
     bits: AtomicU64,
+    /// A tracer, which is told of every call.
+    pub(super) call_hooks: GuestPlace,
     /// 1 while somebody changes them.
     busy: AtomicU32,
 }
@@ -23,11 +26,11 @@ pub(crate) struct Observers {
 impl Observers {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self { bits: AtomicU64::new(0), busy: AtomicU32::new(0) }
+        Self { bits: AtomicU64::new(0), call_hooks: GuestPlace::new(), busy: AtomicU32::new(0) }
     }
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self { bits: AtomicU64::new(0), busy: AtomicU32::new(0) }
+        Self { bits: AtomicU64::new(0), call_hooks: GuestPlace::new(), busy: AtomicU32::new(0) }
     }
 
     /// What new callbacks have in their mark because of them.
@@ -53,7 +56,8 @@ impl Engine {
             spin_hint();
         }
         change();
-        let bits = if self.check.is_thorough() { SPECIAL } else { 0 };
+        let is_watched = self.check.is_thorough() || self.observers.call_hooks.get().0 != 0;
+        let bits = if is_watched { SPECIAL } else { 0 };
         // ORDER[observe] before the look at the callbacks; partner: `bits_for_all`.
         if self.observers.bits.swap_sc(bits) != bits {
             self.change_all(bits);
@@ -124,6 +128,26 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Has another tracer, or none, told of calls from now on. The one before, which is for the caller to
+    /// end; 0: none.
+    pub(crate) fn replace_call_hooks(&self, guest: Handle) -> Handle {
+        let mut before = Handle(0);
+        self.change_observers(|| before = self.observers.call_hooks.replace(guest));
+        before
+    }
+
+    /// If the tracer is gone, because its scope is closing, callbacks are plain again.
+    pub(crate) fn forget_gone_call_hooks(&self) {
+        let guest = self.observers.call_hooks.get();
+        if guest.0 != 0 && !self.is_live(guest) {
+            self.change_observers(|| {
+                self.observers.call_hooks.forget(guest);
+            });
+        }
+    }
+}
+
 /// A call of a special callback that is entered. Dropped when it is over, also by an unwind, and before the
 /// callback is left.
 pub(super) struct Observed<'a> {
@@ -135,7 +159,9 @@ pub(super) struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
+    /// A tracer's function runs here, and may unwind. (Its other one runs when the frame is left.)
     pub(super) fn begin(engine: &'a Engine, stay: Stay<'a>) -> Self {
+        engine.begin_span(stay.record, stay.frame, stay.slot, false);
         let began = engine.check.begin();
         // Last, so that what others do is not measured.
         Self { engine, stay, began, measured: engine.measure(stay) }

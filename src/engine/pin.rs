@@ -51,7 +51,7 @@ impl Engine {
         let stay = match self.enter::<true>(record, handle) {
             Ok(stay) => stay,
             Err(fault) => {
-                let (frame, slot) = self.enter_special(record, fault)?;
+                let (frame, slot) = self.enter_special_pin(record, signature, fault)?;
                 Stay { record, frame, slot, handle }
             }
         };
@@ -63,6 +63,30 @@ impl Engine {
             | record.index_of(stay.frame) as u64;
         probes::call_begin(handle, stay.slot);
         Ok(pinned(stay, Pin { token, record: record.id().into() }))
+    }
+
+    /// What is left of a special callback's. (The signature is compared once more afterwards.)
+    #[cold]
+    #[inline(never)]
+    fn enter_special_pin<'a>(
+        &'a self,
+        record: &'a Record,
+        signature: Option<Signature>,
+        fault: Fault,
+    ) -> Result<(&'a Frame, &'a Slot), Fault> {
+        /// When a tracer's function unwinds.
+        struct Leaving<'a>(&'a Engine, &'a Record, &'a Frame, &'a Slot);
+        impl Drop for Leaving<'_> {
+            fn drop(&mut self) {
+                let _ = self.0.leave_cold(self.1, self.2, self.3);
+            }
+        }
+        let (frame, slot) = self.enter_special(record, fault)?;
+        self.checked(Stay { record, frame, slot, handle: frame.handle() }, signature)?;
+        let leaving = Leaving(self, record, frame, slot);
+        self.begin_span(record, frame, slot, true);
+        std::mem::forget(leaving);
+        Ok((frame, slot))
     }
 
     /// The same, to be left by any thread.

@@ -14,6 +14,7 @@ use super::message::Messages;
 use super::meter::Known;
 use super::slab::Cache;
 use super::slot::{Mark, SPECIAL, Slot, TYPED};
+use super::span::Spans;
 use super::trace::Trace;
 use crate::error::{Error, Fault};
 use crate::platform;
@@ -100,8 +101,8 @@ pub(crate) struct Record {
     turns: Cell<u32>,
     /// Owner only: number of the last pin.
     pins: Cell<u32>,
-    /// Owner only: it is inside a guest, see [`super::guest`].
-    pub(super) is_visiting: Cell<bool>,
+    /// Owner only: guests that it is inside of, see [`super::guest`].
+    pub(super) visits: Cell<u32>,
     /// Owner only: 1 + the place of the frame of a special callback that `enter` has entered, and that
     /// waits for [`Record::take_special`]; or 0.
     special: Cell<u32>,
@@ -122,6 +123,8 @@ pub(crate) struct Record {
     pub(crate) posts_itself: Cell<bool>,
     /// Owner only: whose work it does.
     pub(crate) trace: Trace,
+    /// Owner only: what a tracer sees of its calls.
+    pub(super) spans: Spans,
 
     /// What the owner waits for: a handle, or 0. With `epoch` read before and after, a reader knows
     /// that the owner was waiting, and so its frames unchanged, in between.
@@ -206,7 +209,7 @@ impl Record {
             disordered: Cell::new(0),
             turns: Cell::new(0),
             pins: Cell::new(0),
-            is_visiting: Cell::new(false),
+            visits: Cell::new(0),
             special: Cell::new(0),
             in_section: AtomicU32::new(0),
             thread: AtomicU32::new(0),
@@ -216,6 +219,7 @@ impl Record {
             keeps_up_with: Cell::new(Handle(0)),
             posts_itself: Cell::new(false),
             trace: Trace::new(),
+            spans: Spans::new(),
             waits_for: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             call_queue: AtomicU64::new(0),
@@ -268,7 +272,7 @@ impl Record {
         self.thread.store(platform::thread_id(), Relaxed);
         self.life.store(self.life.load(Relaxed).wrapping_add(1), Relaxed);
         self.fault.set(None);
-        self.is_visiting.set(false);
+        self.visits.set(0);
         self.last_error.forget();
     }
 
@@ -453,7 +457,8 @@ impl Record {
     /// Should the hot paths give way to the cold ones?
     pub(crate) fn set_attention(&self, on: bool) {
         let top = self.top.get().map_addr(|address| address & !ATTENTION);
-        if on || self.leaves_by_exchange.get() || self.disordered.get() > 0 {
+        let is_apart = self.leaves_by_exchange.get() || self.disordered.get() > 0;
+        if on || is_apart || !self.spans.is_empty() {
             self.top.set(top.map_addr(|address| address | ATTENTION));
             self.limit.set(std::ptr::null());
         } else {
@@ -527,6 +532,11 @@ impl Record {
         is_stale
     }
 
+    /// What it is inside of, innermost; hidden frames are not what a host knows of.
+    pub(crate) fn innermost(&self) -> Option<&Frame> {
+        self.stack().find(|frame| frame.handle().0 != 0 && frame.tag.get() != Tag::SPAN)
+    }
+
     /// The frames in use, uppermost first, hollow ones among them.
     pub(crate) fn stack(&self) -> impl Iterator<Item = &Frame> {
         let disordered = self.disordered.get() as usize;
@@ -557,7 +567,9 @@ impl Record {
             index = self.lowest_unused();
         }
         let spare = !tag.counts() || tag == Tag::HOLD;
-        if index >= if spare { self.shown.frames.len() } else { MAX_DEPTH } {
+        // Frames that are hidden take no call's place.
+        let calls = (MAX_DEPTH + self.spans.hidden_frames()).min(self.shown.frames.len());
+        if index >= if spare { self.shown.frames.len() } else { calls } {
             return Err(Error::Limit("4096 nested calls and pins on one thread"));
         }
         if index >= high_water {
@@ -677,6 +689,8 @@ impl Record {
         }
         self.failures.set(0);
         self.disordered.set(0);
+        self.spans.forget();
+        self.trace.forget();
         self.set_top_index(0);
         self.forget_run();
         self.waits_for.store(0, Relaxed);

@@ -51,12 +51,12 @@ impl Engine {
             return Err(Error::Invalid("the depth is greater than the thread's"));
         }
         while record.depth() > depth
-            && let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0)
+            && let Some(frame) = record.innermost()
         {
             self.release_frame(record, frame);
         }
         // A destroy function at the top runs still if we were called by it, and else was left, too.
-        while let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0)
+        while let Some(frame) = record.innermost()
             && !frame.tag.get().counts()
             && frame.stack_place().is_below(here)
         {
@@ -125,7 +125,7 @@ impl Engine {
     }
 
     fn release_all_frames(&self, record: &Record) {
-        while let Some(frame) = record.stack().find(|frame| frame.handle().0 != 0) {
+        while let Some(frame) = record.innermost() {
             // Relaxed: a statistic.
             let count = self.left_by_thread_end.fetch_add(1, Relaxed) + 1;
             logging::warn(|| {

@@ -94,63 +94,53 @@ impl Trace {
     /// `it` is in the list.
     pub(crate) unsafe fn restore(&self, it: *mut Saved) {
         // SAFETY: the caller's promise.
-        let context = unsafe { self.unlink(it) };
+        let (_, context) = unsafe { self.unlink(it) };
         release(self.put(context));
     }
 
-    /// The same where others may have come in between: what `it` has kept takes the place of `own`, the
-    /// context that came with it, wherever that is.
+    /// The same of what need not be the innermost: what `it` has kept takes the place of `own`, the context
+    /// that came with it, unless the thread has set another one in that one's place.
     ///
     /// # Safety
     /// `it` is in the list.
     pub(crate) unsafe fn take_out(&self, it: *mut Saved, own: Option<Text>) {
-        let (own, is_innermost) = (Text::into_raw(own), self.saved.get() == it);
+        let own = Text::into_raw(own);
         // SAFETY: the caller's promise.
-        let context = unsafe { self.unlink(it) };
-        // No context is many others' as well: that it is this one's says the list alone.
-        let is_own = |found, is_next| found == own && (is_next || !own.is_null());
-        if is_own(self.context.get(), is_innermost) {
+        let (inner, context) = unsafe { self.unlink(it) };
+        // Where its own would be: kept by who came next, or the thread's.
+        // SAFETY: those in the list stay, by `save`'s contract.
+        let next = unsafe { inner.as_ref().map_or(self.context.get(), |inner| inner.context) };
+        if next != own {
+            release(context);
+        } else if inner.is_null() {
             release(self.put(context));
-            return;
+        } else {
+            // SAFETY: as above.
+            release(unsafe { ptr::replace(&raw mut (*inner).context, context) });
         }
-        let mut other = self.saved.get();
-        while !other.is_null() {
-            // SAFETY: those in the list stay, by `save`'s contract.
-            unsafe {
-                if is_own((*other).context, false) {
-                    release(ptr::replace(&raw mut (*other).context, context));
-                    return;
-                }
-                other = (*other).outer;
-            }
-        }
-        // The thread has set another one for good.
-        release(context);
     }
 
-    /// Takes `it` out of the list; what it has kept.
+    /// Takes `it` out of the list: who came next, and what it has kept.
     ///
     /// # Safety
     /// `it` is in the list.
-    unsafe fn unlink(&self, it: *mut Saved) -> *mut u8 {
+    unsafe fn unlink(&self, it: *mut Saved) -> (*mut Saved, *mut u8) {
         // SAFETY: the caller's promise.
         let (outer, context) = unsafe { ((*it).outer, (*it).context) };
-        let mut inner = self.saved.get();
-        if inner == it {
-            self.saved.set(outer);
-            return context;
-        }
-        while !inner.is_null() {
+        let mut inner = ptr::null_mut();
+        let mut place = self.saved.get();
+        while place != it {
+            inner = place;
             // SAFETY: those in the list stay, by `save`'s contract.
-            unsafe {
-                if (*inner).outer == it {
-                    (*inner).outer = outer;
-                    break;
-                }
-                inner = (*inner).outer;
-            }
+            place = unsafe { (*place).outer };
         }
-        context
+        if inner.is_null() {
+            self.saved.set(outer);
+        } else {
+            // SAFETY: as above.
+            unsafe { (*inner).outer = outer };
+        }
+        (inner, context)
     }
 
     /// The thread is no more. What others have kept for it is theirs, or lost with it.
