@@ -3,6 +3,7 @@
 #include "support_profile.h"
 
 #include <pthread.h>
+#include <setjmp.h>
 
 static intptr_t nothing(void *user_data, void *arg) {
   (void)user_data, (void)arg;
@@ -172,6 +173,25 @@ TEST(a_deep_stack_is_cut_at_32_frames) {
   CHECK_STR(function_at(&profile.samples[0], 0), "register_plainly");
   CHECK_STR(function_at(&profile.samples[0], 1), "go_deep");
   CHECK_STR(function_at(&profile.samples[0], 31), "go_deep");
+}
+
+static jmp_buf home;
+
+FRAME __attribute__((noreturn)) void register_and_jump(void) {
+  register_plainly();
+  longjmp(home, 1);
+}
+
+/* Its last instruction is the call: what that would return to is another function's. */
+FRAME __attribute__((noreturn)) void ends_with_a_call(void) { register_and_jump(); }
+
+TEST(a_function_that_ends_with_a_call_is_named) {
+  record_stacks();
+  if (setjmp(home) == 0) ends_with_a_call();
+  take_profile(0);
+  CHECK_EQ(registered_by("ends_with_a_call"), 1);
+  CHECK_STR(function_at(&profile.samples[0], 1), "register_and_jump");
+  CHECK_STR(function_at(&profile.samples[0], 2), "ends_with_a_call");
 }
 
 static void *open_many(void *count) {
