@@ -519,8 +519,8 @@ TEST(a_registration_that_is_refused_pins_nothing) {
   options.signature = 1;
   CHECK_REFUSED(cbr_register_with(&options, &handle), CBR_ERR_INVALID);
   options.signature = 0;
-  options.flags = CBR_PIN_MODULE | 1;
-  CHECK_REFUSED(cbr_register_with(&options, &handle), CBR_ERR_UNSUPPORTED);
+  options.flags = CBR_PIN_MODULE | 4;
+  CHECK_REFUSED(cbr_register_with(&options, &handle), CBR_ERR_INVALID);
   options.flags = CBR_PIN_MODULE;
   options.scope = closing.inside.handle;
   CHECK_REFUSED(cbr_register_with(&options, &handle), CBR_ERR_KIND);

@@ -227,7 +227,7 @@ unsafe fn registration<'a>(
             scope: Handle(options.scope),
             home: Handle(options.home),
             destroy_queue: Handle(options.destroy_queue),
-            flags: u64::from(options.flags) | u64::from(options.flags & CBR_METERED) * METERED,
+            flags: u64::from(options.flags) | (u64::from(options.flags & CBR_METERED) * METERED),
             stack: None,
         },
     };

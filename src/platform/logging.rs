@@ -4,10 +4,12 @@
 use super::cancel::NotNow;
 use super::{environment, memory};
 use crate::error::Error;
-use crate::sync::{AcqRel, Acquire, AtomicPtr, AtomicU32, Relaxed, Release};
 pub(crate) use log::Level;
 use std::ffi::CStr;
 use std::ptr;
+// Not by the door to atomics: these belong to the process, and no model has them.
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU32};
 
 /// What all lines have as their target.
 pub(crate) const TARGET: &CStr = c"callbridge";
