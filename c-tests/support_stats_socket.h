@@ -23,6 +23,20 @@ static inline int count_in(const char *path) {
 
 static inline int threads(void) { return count_in("/proc/self/task"); }
 
+/* How many descriptors of this process are sockets, standard input and output apart. */
+static inline int sockets(void) {
+  int count = 0;
+  DIR *entries = opendir("/proc/self/fd");
+  CHECK(entries != NULL);
+  for (struct dirent *it; (it = readdir(entries)) != NULL;) {
+    struct stat status;
+    int fd = atoi(it->d_name);
+    count += fd > STDERR_FILENO && fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+  }
+  closedir(entries);
+  return count;
+}
+
 /* An empty folder of the test's own, which everybody may look into. */
 static char folder[64];
 

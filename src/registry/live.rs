@@ -26,6 +26,8 @@ static ASKED: AtomicU32 = AtomicU32::new(0);
 static BEGAN: AtomicU64 = AtomicU64::new(0);
 /// From who opens it to who serves it.
 static LISTENER: Mutex<Option<Socket>> = Mutex::new(None);
+/// Whoever serves has it for good.
+static CLIENTS: Mutex<serve::Clients<Memory>> = Mutex::new(serve::Clients::NONE);
 /// What is to be taken away at exit, and by which process.
 static PLACE: Mutex<Option<(u32, Place)>> = Mutex::new(None);
 
@@ -94,7 +96,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     thread::name_this(c"callbridge-stat");
     if let (Some(listener), Ok(record)) = (lock(&LISTENER).take(), engine::joined()) {
         let _onlooker = ENGINE.become_onlooker();
-        serve::serve(record, listener, snapshot);
+        serve::serve(record, listener, &mut lock(&CLIENTS), snapshot);
     }
     close();
     std::ptr::null_mut()

@@ -68,6 +68,14 @@ struct Client<M> {
     memory: M,
 }
 
+/// Those who are connected. In static memory, where who looks for leaks in the child of a fork finds what
+/// they own.
+pub(crate) struct Clients<M>([Option<Client<M>>; CLIENTS]);
+
+impl<M> Clients<M> {
+    pub(crate) const NONE: Self = Self([const { None }; CLIENTS]);
+}
+
 /// It is to go.
 struct Gone;
 
@@ -153,8 +161,12 @@ impl<M: Default> Client<M> {
 }
 
 /// Serves until the host has closed the socket behind the library's back.
-pub(crate) fn serve<M: Default>(record: &Record, listener: Socket, answer: Answer<M>) {
-    let mut clients: [Option<Client<M>>; CLIENTS] = std::array::from_fn(|_| None);
+pub(crate) fn serve<M: Default>(
+    record: &Record,
+    listener: Socket,
+    Clients(clients): &mut Clients<M>,
+    answer: Answer<M>,
+) {
     let mut listens_from = Instant::now();
     let mut works_from = listens_from;
     while listener.is_open() {
@@ -197,7 +209,7 @@ pub(crate) fn serve<M: Default>(record: &Record, listener: Socket, answer: Answe
             }
         }
         if polled[CLIENTS].revents != 0 && listener.is_open() {
-            match let_in(record, &listener, &mut clients, now) {
+            match let_in(record, &listener, clients, now) {
                 // Closed again before we came.
                 Ok(()) | Err(libc::EAGAIN | libc::ECONNABORTED | libc::EINTR) => {}
                 Err(_) => listens_from = now + SHORTAGE,
@@ -205,7 +217,7 @@ pub(crate) fn serve<M: Default>(record: &Record, listener: Socket, answer: Answe
         }
     }
     let _section = ENGINE.section(record);
-    drop(clients);
+    clients.fill_with(|| None);
     drop(listener);
 }
 
