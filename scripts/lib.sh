@@ -103,6 +103,9 @@ need_clang() { need clang++=clang || true; }
 # What tests attach to running programs. Without them those tests are skipped, and say so.
 need_debuggers() { need gdb bpftrace || true; }
 
+# What the live view is tested in. Without it those tests are skipped, and say so.
+need_terminal() { need tmux || true; }
+
 # need_python MODULE=PACKAGE==VERSION...: the same for Python's, from its own registry, and only for the scripts.
 need_python() {
   local wish packages=()

@@ -197,7 +197,8 @@ pub unsafe extern "C-unwind" fn cbr_callback_info_get(
 /// where it was registered. "-" is what is not known: the age of a callback that was registered with nothing
 /// but a function, its data and a destroy function, and where, unless the check level was 2 (cbr_set_check) or
 /// its stack recorded (cbr_profile).
-/// Its words may change with any version.
+/// Its words may change with any version. The program callbridge-top shows the same of a running process, if
+/// the environment variable CALLBRIDGE_STATS_SOCKET was set at its first use of the library.
 /// `write`: gets the text, in one piece or several; may use the library.
 /// Threads: any.
 /// Returns: CBR_OK; CBR_ERR_NULL if `write` is NULL; CBR_ERR_STALE if the scope is gone; CBR_ERR_KIND;
