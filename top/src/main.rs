@@ -75,8 +75,7 @@ fn show(args: &Args, target: Target) -> Result<ExitCode, String> {
         Err(_) => return Err("there is nobody who looks".to_owned()),
     }
     let signal = Arc::new(AtomicUsize::new(0));
-    let mut signals =
-        Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
     let seen = signal.clone();
     std::thread::spawn(move || {
         if let Some(number) = signals.forever().next() {
