@@ -96,8 +96,8 @@ impl Engine {
         } else {
             light_barrier();
         }
-        // Relaxed: ordered by the barriers.
-        if self.onlookers.count.load(Relaxed) == 0 {
+        // Acquire: partner: the subtraction of the last one: what it has read it has read.
+        if self.onlookers.count.load(Acquire) == 0 {
             return None;
         }
         let section = self.section(record);
@@ -107,7 +107,7 @@ impl Engine {
 
 impl Drop for Onlooker<'_> {
     fn drop(&mut self) {
-        // AcqRel: what was read was read before.
+        // AcqRel: release, partner: the load in `keep_onlookers_off`.
         self.engine.onlookers.count.fetch_sub(1, AcqRel);
     }
 }
