@@ -299,7 +299,7 @@ TEST(no_destroy_function_runs_on_the_librarys_thread) {
   name[sizeof name - 1] = '\0';
   for (int i = 0; i < ALIVE; i++) registered(name, &many[i]);
   tell(fd, "snapshot\n");
-  for (long answers = 0; answers < scaled(300);) {
+  for (long answers = 0; answers < scaled(1000);) {
     for (int i = 0; i < ALIVE; i++) {
       CHECK_OK(cbr_call(many[i].handle, NULL, NULL));
       CHECK_OK(cbr_unregister(many[i].handle));
