@@ -376,38 +376,6 @@ TEST(without_descriptors_nothing_is_served) {
   folder_drop();
 }
 
-/* Some daemons do so when they begin. The numbers then serve others. */
-TEST(a_host_that_closes_every_descriptor_gets_no_visit) {
-  enum { OWN = 8 };
-  int own[OWN];
-  const char *path = serve();
-  int client = connect_to(path);
-  tell(client, "snapshot limit=0\n");
-  hear(client);
-  tell(client, "snap"); /* for the rest the library does not wait long */
-  for (int fd = 3; fd < client + 8; fd++) {
-    if (fd != client) close(fd);
-  }
-  /* As many sockets of the host's as the library had, and more, at the numbers that it knows. */
-  for (int i = 0; i < OWN; i++) {
-    char name[16];
-    snprintf(name, sizeof name, "own-%d", i);
-    own[i] = listen_at(in_folder(name));
-  }
-  CHECK(recv(client, line, sizeof line, 0) <= 0); /* it has looked after its client */
-  for (int i = 0; i < OWN; i++) {
-    char name[16];
-    snprintf(name, sizeof name, "own-%d", i);
-    int visitor = connect_to(in_folder(name));
-    int guest = accept(own[i], NULL, NULL); /* hangs if another has let it in, or closed the door */
-    CHECK(guest >= 0);
-    close(guest);
-    close(visitor);
-  }
-  check_library_works();
-  folder_drop();
-}
-
 static int signals_taken;
 
 static void takes_signal(int number) {
