@@ -70,7 +70,7 @@ static inline void tracer_end(void *user_data, void *span, cbr_status status) {
   struct tracer *it = (struct tracer *)user_data;
   struct told *told = (struct told *)span;
   CHECK_EQ(it->state, TRACER_ALIVE);
-  CHECK(told >= it->told && told < it->told + it->begun);
+  CHECK(told >= it->told && told < it->told + load_int(&it->begun));
   CHECK_EQ(cbr_current(), told->handle);
   CHECK(pthread_equal(told->thread, pthread_self()));
   CHECK_EQ(add_int(&told->ended, 1), 1);
