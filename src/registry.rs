@@ -9,6 +9,7 @@ use crate::features::directory::keys::Keys;
 use crate::features::directory::names::Names;
 use crate::features::observe::leaks::{self, Leaks};
 use crate::features::observe::profile::{Profile, Sample};
+use crate::features::observe::queue::QueueNumbers;
 use crate::features::observe::{metrics, report, text::Text};
 use crate::features::queue::{Queues, numbers};
 #[cfg(not(miri))]
@@ -275,6 +276,16 @@ pub(crate) fn metrics(record: &Record, scope: Handle) -> Result<Text, Error> {
     queues.extend(of_queues.iter().map(|(name, totals)| metrics::Queue {
         name,
         open: totals.queues,
+        numbers: queue_numbers(totals),
+    }));
+    let mut text = Text::new();
+    let scope = (scope.0 != 0).then_some(scope_name.as_str());
+    metrics::Exposition::new(&mut text, scope).write(&all, &queues, &of_callbacks)?;
+    Ok(text)
+}
+
+fn queue_numbers(totals: &numbers::Totals) -> QueueNumbers {
+    QueueNumbers {
         depth: totals.queued,
         capacity: totals.capacity,
         posted: totals.posted,
@@ -283,19 +294,7 @@ pub(crate) fn metrics(record: &Record, scope: Handle) -> Result<Text, Error> {
         refused: totals.refused,
         blocked: totals.blocked,
         waited: totals.waited,
-    }));
-    let mut callbacks = Vec::new();
-    callbacks.try_reserve_exact(of_callbacks.iter().count()).map_err(|_| Error::NoMemory)?;
-    callbacks.extend(of_callbacks.iter().map(|(name, metered)| metrics::Callback {
-        name,
-        calls: metered.calls,
-        failures: metered.failures,
-        took: metered.times,
-    }));
-    let mut text = Text::new();
-    let scope = (scope.0 != 0).then_some(scope_name.as_str());
-    metrics::Exposition::new(&mut text, scope).write(&all, &queues, &callbacks)?;
-    Ok(text)
+    }
 }
 
 /// The live callbacks by where they were registered, as pprof reads it.

@@ -74,6 +74,8 @@ pub(crate) use memo::{Question, Versions};
 #[cfg(not(loom))]
 pub(crate) use message::MESSAGE_MAX;
 #[cfg(not(loom))]
+pub(crate) use meter::Metered;
+#[cfg(not(loom))]
 pub(crate) use name::{NAME_MAX, Text};
 #[cfg(not(loom))]
 pub(crate) use owner::QueueHooks;

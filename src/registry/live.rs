@@ -5,7 +5,7 @@ use super::Stats;
 use crate::engine::{self, ENGINE, Handle, Record};
 use crate::error::Error;
 use crate::features::observe::request::{Order, Request};
-use crate::features::observe::snapshot::{Callback, Document, Metered, Process, Queue};
+use crate::features::observe::snapshot::{Callback, Document, Process, Queue};
 use crate::features::observe::{serve, text::Text};
 use crate::features::queue::numbers;
 use crate::platform::unix_socket::{self, Place, Refusal, Socket};
@@ -157,20 +157,12 @@ fn show_queues(
     rows.truncate(request.limit);
     document.begin_rows("queues")?;
     for row in &rows {
-        let totals = &row.totals;
         document.queue(&Queue {
             handle: row.handle.0,
             name: row.name.as_str(),
             // None: it is being closed.
             scope: ENGINE.scope_name(record, row.scope).as_ref().map_or("", |name| name.as_str()),
-            depth: totals.queued,
-            capacity: totals.capacity,
-            posted: totals.posted,
-            dispatched: totals.dispatched,
-            dropped: totals.dropped,
-            refused: totals.refused,
-            blocked: totals.blocked,
-            waited: totals.waited,
+            numbers: super::queue_numbers(&row.totals),
         })?;
     }
     document.end_rows(total as u64, rows.len() as u64)
@@ -256,11 +248,7 @@ fn show_callbacks(
             references: row.references.into(),
             in_flight: row.in_flight,
             age: (row.registered != 0).then(|| now.saturating_sub(row.registered)),
-            metered: row.metered.map(|it| Metered {
-                calls: it.calls,
-                failures: it.failures,
-                latency: it.times,
-            }),
+            metered: row.metered,
         })?;
     }
     document.end_rows(total, shown)

@@ -3,8 +3,11 @@
 use super::contract::{
     CounterOf, GaugeOf, HistogramOf, InfoOf, Known, Metric, SCOPE_LABEL, STATUSES,
 };
+use super::queue::QueueNumbers;
 use super::text::Text;
+use crate::engine::Metered;
 use crate::engine::histogram::{BOUNDS, Times};
+use crate::engine::series::Sums;
 use crate::error::Error;
 use std::fmt::{self, Display};
 
@@ -28,22 +31,7 @@ pub(crate) struct Numbers {
 pub(crate) struct Queue<'a> {
     pub(crate) name: &'a str,
     pub(crate) open: u64,
-    pub(crate) depth: u64,
-    pub(crate) capacity: u64,
-    pub(crate) posted: u64,
-    pub(crate) dispatched: u64,
-    pub(crate) dropped: u64,
-    pub(crate) refused: u64,
-    pub(crate) blocked: u64,
-    pub(crate) waited: Times,
-}
-
-/// What is counted of the metered callbacks of one name.
-pub(crate) struct Callback<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) calls: u64,
-    pub(crate) failures: u64,
-    pub(crate) took: Times,
+    pub(crate) numbers: QueueNumbers,
 }
 
 /// Writes metrics, each of them once.
@@ -156,12 +144,12 @@ impl<'a> Exposition<'a> {
         Ok(())
     }
 
-    /// Everything, in the order of the contract.
+    /// Everything, in the order of the contract. `callbacks`: those that are metered.
     pub(crate) fn write(
         &mut self,
         all: &Numbers,
         queues: &[Queue<'_>],
-        callbacks: &[Callback<'_>],
+        callbacks: &Sums<Metered>,
     ) -> Result<(), Error> {
         const BUILD: InfoOf<1> = Known::named("callbridge_build");
         const LIVE: GaugeOf<0> = Known::named("callbridge_callbacks_live");
@@ -190,8 +178,8 @@ impl<'a> Exposition<'a> {
         let each = |number: fn(&Queue<'_>) -> u64| {
             queues.iter().map(move |queue| ([queue.name], number(queue)))
         };
-        let of = |number: fn(&Callback<'_>) -> u64| {
-            callbacks.iter().map(move |callback| ([callback.name], number(callback)))
+        let of = |number: fn(&Metered) -> u64| {
+            callbacks.iter().map(move |(name, metered)| ([name], number(metered)))
         };
         let failures = STATUSES.iter().zip(all.failures).map(|(status, count)| ([*status], count));
         self.plain(BUILD, [([env!("CARGO_PKG_VERSION")], 1)])?;
@@ -207,17 +195,17 @@ impl<'a> Exposition<'a> {
         self.plain(THUNKS, [([], all.thunks)])?;
         self.plain(THUNK_STALE, [([], all.thunk_stale)])?;
         self.plain(OPEN, each(|queue| queue.open))?;
-        self.plain(DEPTH, each(|queue| queue.depth))?;
-        self.plain(CAPACITY, each(|queue| queue.capacity))?;
-        self.plain(POSTED, each(|queue| queue.posted))?;
-        self.plain(DISPATCHED, each(|queue| queue.dispatched))?;
-        self.plain(DROPPED, each(|queue| queue.dropped))?;
-        self.plain(REFUSED, each(|queue| queue.refused))?;
-        self.plain(BLOCKED, each(|queue| queue.blocked))?;
-        self.histogram(WAITED, queues.iter().map(|queue| ([queue.name], &queue.waited)))?;
-        self.plain(CALLBACK_CALLS, of(|callback| callback.calls))?;
-        self.plain(CALLBACK_FAILURES, of(|callback| callback.failures))?;
-        self.histogram(TOOK, callbacks.iter().map(|it| ([it.name], &it.took)))?;
+        self.plain(DEPTH, each(|queue| queue.numbers.depth))?;
+        self.plain(CAPACITY, each(|queue| queue.numbers.capacity))?;
+        self.plain(POSTED, each(|queue| queue.numbers.posted))?;
+        self.plain(DISPATCHED, each(|queue| queue.numbers.dispatched))?;
+        self.plain(DROPPED, each(|queue| queue.numbers.dropped))?;
+        self.plain(REFUSED, each(|queue| queue.numbers.refused))?;
+        self.plain(BLOCKED, each(|queue| queue.numbers.blocked))?;
+        self.histogram(WAITED, queues.iter().map(|queue| ([queue.name], &queue.numbers.waited)))?;
+        self.plain(CALLBACK_CALLS, of(|metered| metered.calls))?;
+        self.plain(CALLBACK_FAILURES, of(|metered| metered.failures))?;
+        self.histogram(TOOK, callbacks.iter().map(|(name, it)| ([name], &it.times)))?;
         self.text.put(format_args!("# EOF\n"))
     }
 }

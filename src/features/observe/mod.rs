@@ -8,6 +8,7 @@ mod json;
 pub(crate) mod leaks;
 pub(crate) mod metrics;
 pub(crate) mod profile;
+pub(crate) mod queue;
 pub(crate) mod report;
 #[cfg(not(miri))]
 pub(crate) mod request;

@@ -2,7 +2,9 @@
 //! its name and meaning as long as [`FORMAT`] is the same. docs/STATS_SOCKET.md tells them.
 
 use super::json::{Json, Value};
+use super::queue::QueueNumbers;
 use super::text::Text;
+use crate::engine::Metered;
 use crate::engine::histogram::{BOUNDS, Times};
 use crate::error::Error;
 
@@ -32,24 +34,11 @@ pub(crate) struct Callback<'a> {
     pub(crate) metered: Option<Metered>,
 }
 
-pub(crate) struct Metered {
-    pub(crate) calls: u64,
-    pub(crate) failures: u64,
-    pub(crate) latency: Times,
-}
-
 pub(crate) struct Queue<'a> {
     pub(crate) handle: u64,
     pub(crate) name: &'a str,
     pub(crate) scope: &'a str,
-    pub(crate) depth: u64,
-    pub(crate) capacity: u64,
-    pub(crate) posted: u64,
-    pub(crate) dispatched: u64,
-    pub(crate) dropped: u64,
-    pub(crate) refused: u64,
-    pub(crate) blocked: u64,
-    pub(crate) waited: Times,
+    pub(crate) numbers: QueueNumbers,
 }
 
 /// A document that is being written.
@@ -94,14 +83,15 @@ impl<'a> Document<'a> {
         json.field("handle", Value::Hex(queue.handle))?;
         json.field("name", queue.name)?;
         json.field("scope", queue.scope)?;
-        json.field("depth", queue.depth)?;
-        json.field("capacity", queue.capacity)?;
-        json.field("posted", queue.posted)?;
-        json.field("dispatched", queue.dispatched)?;
-        json.field("dropped", queue.dropped)?;
-        json.field("refused", queue.refused)?;
-        json.field("blocked", queue.blocked)?;
-        times(json, "wait", &queue.waited)?;
+        let numbers = &queue.numbers;
+        json.field("depth", numbers.depth)?;
+        json.field("capacity", numbers.capacity)?;
+        json.field("posted", numbers.posted)?;
+        json.field("dispatched", numbers.dispatched)?;
+        json.field("dropped", numbers.dropped)?;
+        json.field("refused", numbers.refused)?;
+        json.field("blocked", numbers.blocked)?;
+        times(json, "wait", &numbers.waited)?;
         json.end('}')
     }
 
@@ -119,7 +109,7 @@ impl<'a> Document<'a> {
         json.field("calls", metered.map(|it| it.calls))?;
         json.field("failures", metered.map(|it| it.failures))?;
         match metered {
-            Some(metered) => times(json, "latency", &metered.latency)?,
+            Some(metered) => times(json, "latency", &metered.times)?,
             None => json.field("latency", Value::Nothing)?,
         }
         json.end('}')
@@ -171,19 +161,21 @@ mod tests {
                 handle: 0x30,
                 name: "q\n",
                 scope: "",
-                depth: 1,
-                capacity: 2,
-                posted: 3,
-                dispatched: 4,
-                dropped: 5,
-                refused: 6,
-                blocked: 7,
-                waited: Times::default(),
+                numbers: QueueNumbers {
+                    depth: 1,
+                    capacity: 2,
+                    posted: 3,
+                    dispatched: 4,
+                    dropped: 5,
+                    refused: 6,
+                    blocked: 7,
+                    waited: Times::default(),
+                },
             })
             .unwrap();
         document.end_rows(1, 1).unwrap();
         document.begin_rows("callbacks").unwrap();
-        let latency = Times { sum: 9, ..Times::default() };
+        let times = Times { sum: 9, ..Times::default() };
         let mut callback = Callback {
             handle: 0x10,
             name: "a",
@@ -196,7 +188,7 @@ mod tests {
         };
         document.callback(&callback).unwrap();
         callback.age = Some(3);
-        callback.metered = Some(Metered { calls: 8, failures: 1, latency });
+        callback.metered = Some(Metered { calls: 8, failures: 1, times });
         document.callback(&callback).unwrap();
         document.end_rows(5, 2).unwrap();
         document.end().unwrap();
