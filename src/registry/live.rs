@@ -94,7 +94,9 @@ unsafe extern "C" fn close_in_child() {
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // As much as a name has room for.
     thread::name_this(c"callbridge-stat");
-    if let (Some(listener), Ok(record)) = (lock(&LISTENER).take(), engine::joined()) {
+    // Not in the condition, where the lock would be held as long as it is served.
+    let listener = lock(&LISTENER).take();
+    if let (Some(listener), Ok(record)) = (listener, engine::joined()) {
         let _onlooker = ENGINE.become_onlooker();
         serve::serve(record, listener, &mut lock(&CLIENTS), snapshot);
     }
