@@ -66,6 +66,13 @@ pub(crate) struct Sums {
     pub(crate) limit: u64,
 }
 
+impl Sums {
+    /// Calls that have entered, and that the callback has marked as failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.callback + self.panic
+    }
+}
+
 impl Counts {
     #[cfg(loom)]
     pub(crate) fn new() -> Self {

@@ -138,7 +138,7 @@ fn stats(from: registry::Stats) -> cbr_stats {
         destroyed: census.sums.destroyed,
         destroy_pending: census.pending,
         calls: census.sums.calls,
-        failures: census.sums.callback + census.sums.panic,
+        failures: census.sums.failed(),
         stale: census.sums.stale,
         in_flight: census.in_flight,
         threads: census.threads,

@@ -117,7 +117,7 @@ fn snapshot(record: &Record, request: &Request<'_>, memory: &mut Memory) -> Resu
         ("destroyed", sums.destroyed),
         ("destroy_pending", census.pending),
         ("calls", sums.calls),
-        ("failures", sums.callback + sums.panic),
+        ("failures", sums.failed()),
         ("stale", sums.stale),
         ("in_flight", census.in_flight),
         ("threads", census.threads),
