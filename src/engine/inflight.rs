@@ -51,6 +51,20 @@ use crate::error::{Error, Fault};
 use crate::platform::membarrier::Heavy;
 use crate::sync::{Acquire, Relaxed, Release, SeqCst, TotalOrder, fence, light_barrier};
 
+/// Leaves the frame when a tracer's function unwinds; to be forgotten when it has returned.
+pub(super) struct LeavingCold<'a>(
+    pub(super) &'a Engine,
+    pub(super) &'a Record,
+    pub(super) &'a Frame,
+    pub(super) &'a Slot,
+);
+
+impl Drop for LeavingCold<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.leave_cold(self.1, self.2, self.3);
+    }
+}
+
 /// What comes here is laid out behind the rest, which then has no jump around it.
 #[cold]
 fn out_of_line() {}
@@ -323,13 +337,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn end_span_and_leave(&self, record: &Record, frame: &Frame, slot: &Slot) {
-        struct Leaving<'a>(&'a Engine, &'a Record, &'a Frame, &'a Slot);
-        impl Drop for Leaving<'_> {
-            fn drop(&mut self) {
-                let _ = self.0.leave_cold(self.1, self.2, self.3);
-            }
-        }
-        let leaving = Leaving(self, record, frame, slot);
+        let leaving = LeavingCold(self, record, frame, slot);
         self.end_span(record, frame, frame.failed.get().error());
         std::mem::forget(leaving);
     }

@@ -3,6 +3,7 @@
 
 use super::frame::{Frame, Tag};
 use super::handle::{Handle, INDEX_BITS, Kind};
+use super::inflight::LeavingCold;
 use super::record::{Record, Stay};
 use super::signature::Signature;
 use super::slot::Slot;
@@ -74,16 +75,9 @@ impl Engine {
         signature: Option<Signature>,
         fault: Fault,
     ) -> Result<(&'a Frame, &'a Slot), Fault> {
-        /// When a tracer's function unwinds.
-        struct Leaving<'a>(&'a Engine, &'a Record, &'a Frame, &'a Slot);
-        impl Drop for Leaving<'_> {
-            fn drop(&mut self) {
-                let _ = self.0.leave_cold(self.1, self.2, self.3);
-            }
-        }
         let (frame, slot) = self.enter_special(record, fault)?;
         self.checked(Stay { record, frame, slot, handle: frame.handle() }, signature)?;
-        let leaving = Leaving(self, record, frame, slot);
+        let leaving = LeavingCold(self, record, frame, slot);
         self.begin_span(record, frame, slot, true);
         std::mem::forget(leaving);
         Ok((frame, slot))
