@@ -12,9 +12,9 @@ use super::frame::{Failed, Frame, StackPlace, Tag};
 use super::handle::{Handle, Kind};
 use super::last_error::Saved;
 use super::record::Record;
-use super::slot::{MANY, Mark, Phase, Slot, Word};
+use super::slot::Slot;
 use crate::error::Error;
-use crate::sync::{AcqRel, AtomicU64, Relaxed, Release, TotalOrder};
+use crate::sync::{AcqRel, AtomicU64, Relaxed, Release};
 
 /// Where the guest of one purpose is, or none.
 pub(crate) struct GuestPlace(AtomicU64);
@@ -98,13 +98,7 @@ impl Engine {
         frame.set_stack_place(StackPlace::of(&here));
         // Also if it is gone: ours may be the last leave, which runs its destroy function.
         let said = Said::by(record);
-        // ORDER[inflight] the cell, the mark, then the word, as in `enter`; partners as there.
-        frame.cell.swap_sc(handle.0);
-        let mark = Mark(slot.mark.load_sc());
-        let known = mark.belongs_to(handle) && (mark.who() == MANY || mark.who() == record.id());
-        if (known || self.sign_mark(record, slot, handle, mark))
-            && Word(slot.word.load_sc()).is(handle, Phase::Live)
-        {
+        if self.protect(record, frame, slot, handle) {
             record.visits.set(record.visits.get() + 1);
             let frame = Some(frame);
             return Ok(Some(Visit { engine: self, record, frame, slot, handle, _said: said }));

@@ -108,13 +108,7 @@ impl Engine {
 
     /// Puts this thread into the mark; false if that is another object's by now.
     #[cold]
-    pub(super) fn sign_mark(
-        &self,
-        record: &Record,
-        slot: &Slot,
-        handle: Handle,
-        mut mark: Mark,
-    ) -> bool {
+    fn sign_mark(&self, record: &Record, slot: &Slot, handle: Handle, mut mark: Mark) -> bool {
         while mark.belongs_to(handle) {
             let who = match mark.who() {
                 MANY => return true,
@@ -194,16 +188,26 @@ impl Engine {
             }
             None => record.push_cold(Tag::HOLD)?,
         };
-        // ORDER[inflight] the cell, the mark, then the word, as in `enter`; partners as there. (The owner
-        // alone looks at the top of the stack.)
+        // (The owner alone looks at the top of the stack.)
+        let seen = self.protect(record, frame, slot, callback).then(|| look(slot));
+        self.leave_object(record, frame, slot, callback);
+        seen.ok_or(Error::Stale)
+    }
+
+    /// Publishes the frame for a callback, which then does not end until the frame is left. False: it has.
+    pub(super) fn protect(
+        &self,
+        record: &Record,
+        frame: &Frame,
+        slot: &Slot,
+        callback: Handle,
+    ) -> bool {
+        // ORDER[inflight] the cell, the mark, then the word, as in `enter`; partners as there.
         frame.cell.swap_sc(callback.0);
         let mark = Mark(slot.mark.load_sc());
         let known = mark.belongs_to(callback) && (mark.who() == MANY || mark.who() == record.id());
-        let is_live = (known || self.sign_mark(record, slot, callback, mark))
-            && Word(slot.word.load_sc()).is(callback, Phase::Live);
-        let seen = is_live.then(|| look(slot));
-        self.leave_object(record, frame, slot, callback);
-        seen.ok_or(Error::Stale)
+        (known || self.sign_mark(record, slot, callback, mark))
+            && Word(slot.word.load_sc()).is(callback, Phase::Live)
     }
 
     /// Notes that an event of `scope` is on its way, so that the scope cannot end meanwhile.
