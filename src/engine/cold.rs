@@ -355,9 +355,18 @@ impl Engine {
             true => self.scope_of_slot(slot).name(),
             false => self.cold_of(slot).map_or("", Cold::name),
         };
-        match name {
-            "" => format!("{:#018x}", handle.0),
-            name => format!("'{name}' ({:#018x})", handle.0),
+        Named(name, handle).to_string()
+    }
+}
+
+/// How a log line calls what has this name, which may be "".
+pub(super) struct Named<'a>(pub(super) &'a str, pub(super) Handle);
+
+impl std::fmt::Display for Named<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            "" => write!(out, "{:#018x}", self.1.0),
+            name => write!(out, "'{name}' ({:#018x})", self.1.0),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A line of the log for what a host has done wrong, and was kept from harm.
 
-use super::cold::Cold;
+use super::cold::{Cold, Named};
 use super::handle::{Handle, Kind};
 use super::record::Record;
 use super::{Engine, ghosts};
@@ -46,7 +46,8 @@ fn level(function: &str, error: Error) -> Option<Level> {
 impl Engine {
     /// What a line calls an object that may be gone.
     pub(crate) fn describe_for_log(&self, handle: Handle) -> String {
-        super::current().map_or_else(String::new, |record| Named(self, record, handle).to_string())
+        super::current()
+            .map_or_else(String::new, |record| PerhapsGone(self, record, handle).to_string())
     }
 
     /// `function` has refused what it was called for.
@@ -65,7 +66,9 @@ impl Engine {
                 let times = Times(count);
                 match handle.0 {
                     0 => format!("{function}: {error}{times}"),
-                    _ => format!("{function}: {error}: {}{times}", Named(self, record, handle)),
+                    _ => {
+                        format!("{function}: {error}: {}{times}", PerhapsGone(self, record, handle))
+                    }
                 }
             });
         }
@@ -80,7 +83,7 @@ impl Engine {
             && let Some(count) = RATES.count(handle, "an event", error)
         {
             logging::warn(|| {
-                let (name, times) = (Named(self, record, handle), Times(count));
+                let (name, times) = (PerhapsGone(self, record, handle), Times(count));
                 let mut line = format!("an event of {name}: {error}");
                 record.last_error.with_message(|text| {
                     line = format!("{line}: {}", String::from_utf8_lossy(text));
@@ -91,9 +94,10 @@ impl Engine {
     }
 }
 
-struct Named<'a>(&'a Engine, &'a Record, Handle);
+/// What a line calls an object that may be gone.
+struct PerhapsGone<'a>(&'a Engine, &'a Record, Handle);
 
-impl std::fmt::Display for Named<'_> {
+impl std::fmt::Display for PerhapsGone<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self(engine, record, handle) = *self;
         let name = if handle.has_kind(Kind::Scope) {
@@ -102,10 +106,7 @@ impl std::fmt::Display for Named<'_> {
             let name = |slot: &_| engine.cold_of(slot).map_or("", Cold::name).to_owned();
             engine.look_at(record, handle, name).ok().or_else(|| ghosts::name_of(handle))
         };
-        match name.as_deref() {
-            None | Some("") => write!(out, "{:#018x}", handle.0),
-            Some(name) => write!(out, "'{name}' ({:#018x})", handle.0),
-        }
+        Named(name.as_deref().unwrap_or(""), handle).fmt(out)
     }
 }
 
