@@ -207,7 +207,8 @@ impl Engine {
         record.leave_to_special(frame)
     }
 
-    /// The rest of entering a special callback, if that is what `fault` means; else the fault.
+    /// The rest of entering a special callback, if that is what `fault` means; else the fault. (No [`Stay`]:
+    /// that would go through memory in callers, also for callbacks that are not special.)
     #[cold]
     #[inline(never)]
     pub(crate) fn enter_special<'a>(
