@@ -1,6 +1,6 @@
 //! What the library says of itself (docs/STATS_SOCKET.md).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The format that this program understands.
@@ -27,7 +27,7 @@ pub(crate) struct Document {
     pub(crate) callbacks: Rows<Callback>,
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Rows<T> {
     pub(crate) rows: Vec<T>,
     pub(crate) total: u64,

@@ -1,6 +1,6 @@
 //! What is shown: a document, and what has happened since the one before.
 
-use crate::document::{Callback, Document, FORMAT, Queue, Times};
+use crate::document::{Callback, Document, FORMAT, Queue, Rows, Times};
 use crate::places::Places;
 use crate::times::Latency;
 use serde::Serialize;
@@ -35,13 +35,6 @@ pub(crate) struct View {
     pub(crate) per_second: BTreeMap<&'static str, f64>,
     pub(crate) queues: Rows<QueueRow>,
     pub(crate) callbacks: Rows<CallbackRow>,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Rows<T> {
-    pub(crate) rows: Vec<T>,
-    pub(crate) total: u64,
-    pub(crate) truncated: u64,
 }
 
 #[derive(Serialize)]
