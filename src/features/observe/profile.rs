@@ -126,7 +126,7 @@ impl Profile {
         Ok(())
     }
 
-    /// The whole of it, compressed as pprof wants it. `now`: nanoseconds since 1970.
+    /// The whole of it, in gzip's format, which pprof wants. `now`: nanoseconds since 1970.
     pub(crate) fn finish(mut self, symbols: &mut Symbols, now: u64) -> Result<Vec<u8>, Error> {
         let [callbacks, count] = [self.string("callbacks")?, self.string("count")?];
         let [cold, bytes] = [self.string("cold")?, self.string("bytes")?];

@@ -435,10 +435,11 @@ impl Dispatch<'_> {
             None => {
                 if let Err(fault) = invoke::call(engine, record, handle, data.cast_mut()) {
                     // Gone, or failed: the dispatch goes on.
-                    let _error = record.explain(fault);
+                    #[cfg_attr(loom, allow(unused_variables, reason = "models have no log"))]
+                    let error = record.explain(fault);
                     #[cfg(not(loom))]
-                    if matches!(_error, Error::Callback | Error::Panic) {
-                        engine.log_event_failed(record, handle, _error);
+                    if matches!(error, Error::Callback | Error::Panic) {
+                        engine.log_event_failed(record, handle, error);
                     }
                 }
                 true
