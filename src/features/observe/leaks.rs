@@ -1,6 +1,6 @@
 //! What is left at the process's end, for people: callbacks by where they were registered, and the rest.
 
-use super::text::Text;
+use super::text::{Count, Text};
 use crate::error::Error;
 use crate::platform::symbols::{Readable, Symbols};
 use foldhash::fast::FixedState;
@@ -71,15 +71,6 @@ impl Display for Quoted<'_> {
             "" => Ok(()),
             name => write!(out, " '{}'", name.escape_debug()),
         }
-    }
-}
-
-/// "3 things".
-struct Count(u64, &'static str);
-
-impl Display for Count {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
     }
 }
 

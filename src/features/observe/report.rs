@@ -1,6 +1,6 @@
 //! A table of callbacks for people.
 
-use super::text::Text;
+use super::text::{Count, Text};
 use crate::error::Error;
 use std::fmt::{self, Display};
 
@@ -112,5 +112,5 @@ pub(crate) fn line(text: &mut Text, line: &Line<'_>) -> Result<(), Error> {
 }
 
 pub(crate) fn end(text: &mut Text, count: u64) -> Result<(), Error> {
-    text.put(format_args!("{count} live callback{}\n", if count == 1 { "" } else { "s" }))
+    text.put(format_args!("{}\n", Count(count, "live callback")))
 }

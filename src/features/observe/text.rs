@@ -32,3 +32,12 @@ impl fmt::Write for Text {
         Ok(())
     }
 }
+
+/// "3 things".
+pub(crate) struct Count(pub(crate) u64, pub(crate) &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
