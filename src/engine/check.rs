@@ -131,7 +131,7 @@ impl Check {
     }
 
     /// The level has changed, or whether stacks are kept.
-    fn choose_registrations(&self) {
+    pub(super) fn choose_registrations(&self) {
         let closely = self.is_thorough() || self.keeps_stacks();
         self.registrations.store(closely.into(), Relaxed);
     }

@@ -39,11 +39,6 @@ impl Observers {
         // Relaxed: who is missed here is found by `bits_for_all`.
         self.bits.load(Relaxed)
     }
-
-    /// In the child of a fork: whoever changed them does not exist.
-    pub(super) fn reset(&self) {
-        self.busy.store(0, Relaxed);
-    }
 }
 
 impl Engine {
@@ -56,13 +51,31 @@ impl Engine {
             spin_hint();
         }
         change();
-        let is_watched = self.check.is_thorough() || self.observers.call_hooks.get().0 != 0;
-        let bits = if is_watched { SPECIAL } else { 0 };
+        let bits = self.wanted_bits();
         // ORDER[observe] before the look at the callbacks; partner: `bits_for_all`.
         if self.observers.bits.swap_sc(bits) != bits {
             self.change_all(bits);
         }
         self.observers.busy.store(0, Release);
+    }
+
+    fn wanted_bits(&self) -> u64 {
+        let is_watched = self.check.is_thorough() || self.observers.call_hooks.get().0 != 0;
+        if is_watched { SPECIAL } else { 0 }
+    }
+
+    /// In the child of a fork: what a thread that does not exist was in the middle of changing is done.
+    pub(super) fn finish_change_in_child(&self) {
+        // Relaxed: there is one thread.
+        if self.observers.busy.load(Relaxed) == 0 {
+            return;
+        }
+        self.check.choose_registrations();
+        let bits = self.wanted_bits();
+        self.observers.bits.store(bits, Relaxed);
+        // Whichever of the callbacks that thread had come to.
+        self.change_all(bits);
+        self.observers.busy.store(0, Relaxed);
     }
 
     fn change_all(&self, bits: u64) {

@@ -149,7 +149,7 @@ impl Engine {
         self.deadlock_search.reset();
         #[cfg(not(loom))]
         self.onlookers.reset();
-        self.observers.reset();
+        self.finish_change_in_child();
         // Relaxed: there is one thread.
         self.forks.store(self.forks.load(Relaxed).wrapping_add(1), Relaxed);
         self.barrier.renew();
