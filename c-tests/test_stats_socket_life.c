@@ -230,6 +230,22 @@ TEST(the_child_of_a_fork_serves_nothing_and_takes_nothing_away) {
   folder_drop();
 }
 
+/* A host may close all descriptors that it does not know, and open its own. */
+TEST(the_child_of_a_fork_keeps_what_the_host_has_opened_in_the_sockets_place) {
+  serve();
+  int fd = STDERR_FILENO + 1;
+  struct stat status;
+  while (fstat(fd, &status) != 0 || !S_ISSOCK(status.st_mode)) CHECK(++fd < 1024);
+  CHECK_EQ(dup2(STDERR_FILENO, fd), fd);
+  pid_t child = fork_watched();
+  if (child == 0) {
+    CHECK(fcntl(fd, F_GETFD) >= 0);
+    _exit(0);
+  }
+  check_child_passed(child);
+  folder_drop();
+}
+
 /* With a copy of the descriptor the child would keep the path alive, and its clients waiting. */
 TEST(a_child_that_outlives_its_parent_does_not_keep_the_path) {
   int ends[2], back[2];

@@ -1,7 +1,7 @@
 //! A unix socket that other processes of the same user ask for something.
 
 use super::cancel::NotNow;
-use crate::sync::{AtomicU32, Relaxed};
+use crate::sync::{AtomicU32, AtomicU64, Relaxed};
 use std::ffi::{CStr, c_int};
 use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -156,17 +156,47 @@ impl Place {
     }
 }
 
-/// All sockets below that are open, for the child of a fork: 1 + the descriptor, 0 for none.
-static OPEN: [AtomicU32; 16] = [const { AtomicU32::new(0) }; 16];
+/// All sockets below that are open, for the child of a fork.
+static OPEN: [Opened; 16] =
+    [const { Opened { number: AtomicU32::new(0), inode: AtomicU64::new(0) } }; 16];
+
+struct Opened {
+    /// 1 + the descriptor, 0 for none.
+    number: AtomicU32,
+    inode: AtomicU64,
+}
+
+impl Opened {
+    /// Notes a socket here, if none is noted.
+    fn take(&self, fd: c_int, inode: libc::ino_t) -> bool {
+        // Relaxed: read where there is one thread.
+        let took = self.number.compare_exchange(0, number_of(fd), Relaxed, Relaxed).is_ok();
+        if took {
+            self.inode.store(inode, Relaxed);
+        }
+        took
+    }
+
+    /// Forgets the socket, if it is noted here.
+    fn clear(&self, fd: c_int) -> bool {
+        // Relaxed: as above.
+        self.number.compare_exchange(number_of(fd), 0, Relaxed, Relaxed).is_ok()
+    }
+}
+
+fn number_of(fd: c_int) -> u32 {
+    fd as u32 + 1
+}
 
 /// In the child of a fork: the sockets are the parent's.
 pub(crate) fn close_all_in_child() {
     // Relaxed: there is one thread.
-    for place in &OPEN {
-        let open = place.swap(0, Relaxed);
-        if open != 0 {
+    for open in &OPEN {
+        let number = open.number.swap(0, Relaxed);
+        let fd = number.wrapping_sub(1) as c_int;
+        if number != 0 && inode_of(fd) == Some(open.inode.load(Relaxed)) {
             // SAFETY: a descriptor of ours, which nobody uses in this process.
-            unsafe { libc::close(open as c_int - 1) };
+            unsafe { libc::close(fd) };
         }
     }
 }
@@ -185,10 +215,7 @@ impl Socket {
     fn new(fd: OwnedFd) -> Result<Self, Refusal> {
         let raw = fd.as_raw_fd();
         let inode = inode_of(raw).ok_or(refused("fstat"))?;
-        // Relaxed: read where there is one thread.
-        let noted =
-            OPEN.iter().any(|it| it.compare_exchange(0, raw as u32 + 1, Relaxed, Relaxed).is_ok());
-        if !noted {
+        if !OPEN.iter().any(|open| open.take(raw, inode)) {
             return Err(Refusal { what: "too many sockets", errno: 0 });
         }
         std::mem::forget(fd);
@@ -254,8 +281,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let is_open = self.is_open();
-        let number = self.fd as u32 + 1;
-        let _ = OPEN.iter().any(|it| it.compare_exchange(number, 0, Relaxed, Relaxed).is_ok());
+        let _ = OPEN.iter().any(|open| open.clear(self.fd));
         if is_open {
             // For the other side also where a child of this process has the descriptor, too.
             // SAFETY: a descriptor of ours.
