@@ -272,3 +272,34 @@ TEST(without_memory_a_registration_is_refused_or_has_no_stack) {
   CHECK(status == CBR_OK || status == CBR_ERR_NOMEM);
   CHECK_OK(cbr_register(nothing, NULL, NULL, &handle));
 }
+
+static void write_nothing(void *user_data, const char *data, size_t len) {
+  (void)data;
+  *(size_t *)user_data += len;
+}
+
+static void *looks_while_cancelled(void *arg) {
+  cbr_stats stats = {.size = sizeof stats};
+  size_t *written = (size_t *)arg;
+  CHECK_EQ(pthread_cancel(pthread_self()), 0);
+  CHECK_OK(cbr_profile(0, write_nothing, &written[0]));
+  CHECK_OK(cbr_report(0, write_nothing, &written[1]));
+  CHECK_OK(cbr_metrics(0, write_nothing, &written[2]));
+  CHECK_OK(cbr_stats_get(0, &stats));
+  pthread_testcancel();
+  return NULL;
+}
+
+/* The files of symbols are read for it. */
+TEST(taking_a_profile_is_no_cancellation_point) {
+  size_t written[3] = {0};
+  record_stacks();
+  CHECK_EQ(setenv("CALLBRIDGE_CHECK", "2", 1), 0);
+  open_files(3);
+  pthread_t thread;
+  void *result = NULL;
+  CHECK_EQ(pthread_create(&thread, NULL, looks_while_cancelled, written), 0);
+  CHECK_EQ(pthread_join(thread, &result), 0);
+  CHECK(result == PTHREAD_CANCELED);
+  for (int i = 0; i < 3; i++) CHECK(written[i] > 0);
+}

@@ -339,6 +339,8 @@ impl Table {
             true => PROGRAM,
             false => CStr::from_bytes_until_nul(&object.path).ok()?,
         };
+        // Opening and reading are cancellation points.
+        let _not_now = NotNow::begin();
         // (File::open may allocate.)
         // SAFETY: a string.
         let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
