@@ -187,20 +187,6 @@ static inline cbr_status payload_post(struct payload *it, int number, cbr_queue 
 
 /* --- threads -------------------------------------------------------------------------------- */
 
-/* Sleeps in the kernel. It makes what a test means more likely; none depends on it. */
-static inline bool sleeps(const int *thread) {
-  char path[64], text[256] = "";
-  int number = load_int(thread);
-  if (number == 0) return false;
-  snprintf(path, sizeof path, "/proc/self/task/%d/stat", number);
-  FILE *file = fopen(path, "r");
-  if (file == NULL) return true; /* it has ended already */
-  size_t got = fread(text, 1, sizeof text - 1, file);
-  fclose(file);
-  const char *after_name = got > 0 ? strrchr(text, ')') : NULL;
-  return after_name == NULL || strncmp(after_name, ") S", 3) == 0;
-}
-
 /* A loop dispatches until its queue is closed. An OWNED queue it adopts. */
 struct loop {
   cbr_queue queue;

@@ -402,6 +402,44 @@ TEST(a_sink_is_heard_in_the_child_of_a_fork) {
   CHECK_EQ(it.lines, 0);
 }
 
+static int writer;
+
+static void *writes_a_line(void *arg) {
+  store_int(&writer, (int)syscall(SYS_gettid));
+  return call_nothing(arg);
+}
+
+/* It may be in the middle of a line while another thread forks, and does not exist in the child. */
+TEST(the_child_of_a_fork_prints_though_another_thread_was_printing) {
+  static char most[1 << 16];
+  int full[2], heard[2], before = dup(STDERR_FILENO);
+  if (HARNESS_SANITIZED) SKIP("a lock of the sanitizer may be another thread's at the fork");
+  CHECK_EQ(pipe(full), 0);
+  CHECK_EQ(pipe(heard), 0);
+  CHECK_OK(cbr_log_to_stderr("warn"));
+  CHECK_EQ(fcntl(full[1], F_SETFL, O_NONBLOCK), 0);
+  while (write(full[1], most, sizeof most) > 0) continue;
+  while (write(full[1], most, 1) > 0) continue;
+  CHECK_EQ(fcntl(full[1], F_SETFL, 0), 0);
+  CHECK_EQ(dup2(full[1], STDERR_FILENO), STDERR_FILENO);
+  pthread_t thread = start(writes_a_line, NULL);
+  POLL_UNTIL(sleeps(&writer));
+  pid_t child = fork_watched();
+  if (child == 0) {
+    CHECK_EQ(dup2(heard[1], STDERR_FILENO), STDERR_FILENO);
+    CHECK_STATUS(cbr_call(7, NULL, NULL), CBR_ERR_STALE);
+    _exit(0);
+  }
+  CHECK_EQ(dup2(before, STDERR_FILENO), STDERR_FILENO);
+  check_child_passed(child);
+  close(heard[1]);
+  CHECK(read(heard[0], most, sizeof most - 1) > 0);
+  CHECK_CONTAINS(most, "cbr_call: stale: the object is gone, or never was: 0x0000000000000007\n");
+  /* What the thread waits for. */
+  CHECK(read(full[0], most, sizeof most) > 0);
+  join(thread);
+}
+
 /* --- under load ----------------------------------------------------------------------------- */
 
 static int load_over, lines_of_many;

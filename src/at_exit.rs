@@ -23,9 +23,9 @@ extern "C" fn at_exit() {
     }
     match joined().and_then(registry::leaks) {
         Ok(None) => return,
-        Ok(Some(text)) => output::to_stderr(text.as_bytes()),
+        Ok(Some(text)) => output::last_words(text.as_bytes()),
         // All that fails is memory.
-        Err(_) => output::to_stderr(b"callbridge: no memory to say what is live at exit\n"),
+        Err(_) => output::last_words(b"callbridge: no memory to say what is live at exit\n"),
     }
     if let LeakCheck::ExitWith(code) = check {
         output::exit(code);

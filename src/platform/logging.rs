@@ -1,8 +1,8 @@
-//! The log's ways out: the `log` facade, which prints to stderr through env_logger, and a sink of the
-//! host's. Formatting allocates, and where there is no memory that aborts: a line is then left out.
+//! The log's ways out: the `log` facade, which prints to stderr what env_logger lets through, and a sink of
+//! the host's. Formatting allocates, and where there is no memory that aborts: a line is then left out.
 
 use super::cancel::NotNow;
-use super::{environment, memory};
+use super::{environment, memory, output};
 use crate::error::Error;
 pub(crate) use log::Level;
 use std::ffi::CStr;
@@ -117,9 +117,12 @@ impl log::Log for Stderr {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         current().is_some_and(|it| it.enabled(metadata))
     }
+    /// As env_logger would, but for the lock of the standard error, which another thread may hold while
+    /// this one forks: its child would wait for ever.
     fn log(&self, record: &log::Record<'_>) {
-        if let Some(logger) = current() {
-            logger.log(record);
+        if current().is_some_and(|it| it.matches(record)) {
+            let line = format!("[{:<5} {}] {}\n", record.level(), record.target(), record.args());
+            output::to_stderr(line.as_bytes());
         }
     }
     fn flush(&self) {}
@@ -127,7 +130,9 @@ impl log::Log for Stderr {
 
 /// Prints the log to stderr if `CALLBRIDGE_LOG` says so (env_logger's syntax).
 pub(crate) fn start() {
-    if let Some(Ok(filter)) = environment::variable(c"CALLBRIDGE_LOG").map(CStr::to_str) {
+    if let Some(Ok(filter)) = environment::variable(c"CALLBRIDGE_LOG").map(CStr::to_str)
+        && memory::is_there(LOGGER)
+    {
         // A Rust host that links the crate may have a logger of its own: that one stays. And what is wrong in
         // a filter env_logger says itself, and goes on with the rest.
         let _ = print(filter);
@@ -150,10 +155,8 @@ pub(crate) fn to_stderr(filter: Option<&str>) -> Result<(), Error> {
     print(filter)
 }
 
+/// The same, for who has looked whether there is memory.
 fn print(filter: &str) -> Result<(), Error> {
-    if !memory::is_there(LOGGER) {
-        return Err(Error::NoMemory);
-    }
     // Fails if there is a logger, which may be ours.
     if log::set_logger(&STDERR).is_err()
         && !ptr::addr_eq(ptr::from_ref(log::logger()), &raw const STDERR)

@@ -1,7 +1,7 @@
-//! The last words of the process.
+//! The standard error, past all buffers and their locks; and the last words of the process.
 
-/// Writes to the standard error, past all buffers.
-pub(crate) fn to_stderr(mut text: &[u8]) {
+/// Writes the last words of the process.
+pub(crate) fn last_words(text: &[u8]) {
     // If nobody reads it any more, that must not end the process in another way than it does. (For good: the
     // thread that is here does nothing else any more.)
     // SAFETY: a set of signals is plain data, which sigemptyset fills in.
@@ -11,6 +11,11 @@ pub(crate) fn to_stderr(mut text: &[u8]) {
         libc::sigaddset(&raw mut broken_pipe, libc::SIGPIPE);
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const broken_pipe, std::ptr::null_mut());
     }
+    to_stderr(text);
+}
+
+/// Writes to the standard error, at once as far as the system takes it.
+pub(crate) fn to_stderr(mut text: &[u8]) {
     while !text.is_empty() {
         // SAFETY: as many bytes are readable.
         let wrote = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
