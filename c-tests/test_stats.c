@@ -232,6 +232,35 @@ TEST(a_scopes_numbers_are_its_own) {
   CHECK_EQ(stats_of(scope).registered, 0);
 }
 
+TEST(what_a_scopes_metered_callbacks_did_is_known_after_their_end) {
+  cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;
+  cbr_scope scope, other;
+  cbr_handle handles[3];
+  CHECK_OK(cbr_scope_open("plugin", &scope));
+  CHECK_OK(cbr_scope_open("other", &other));
+  options.fn = (cbr_any_fn)fails;
+  options.flags = CBR_METERED;
+  for (int i = 0; i < 3; i++) {
+    /* Two of one name, one of another. */
+    options.name = i < 2 ? "one" : "two";
+    options.scope = scope;
+    CHECK_OK(cbr_register_with(&options, &handles[i]));
+    for (int call = 0; call <= i; call++)
+      CHECK_STATUS(cbr_call(handles[i], NULL, NULL), CBR_ERR_CALLBACK);
+  }
+  for (int i = 0; i < 3; i++) {
+    CHECK_EQ(stats_of(scope).calls, 6);
+    CHECK_EQ(stats_of(scope).failures, 6);
+    CHECK_OK(cbr_unregister(handles[i]));
+  }
+  CHECK_EQ(stats_of(scope).calls, 6);
+  CHECK_EQ(stats_of(scope).failures, 6);
+  CHECK_EQ(stats_of(other).calls, 0);
+  CHECK_OK(cbr_scope_close(scope, -1, NULL));
+  CHECK_OK(cbr_scope_open("next", &scope));
+  CHECK_EQ(stats_of(scope).calls, 0);
+}
+
 /* --- queues and thunks --------------------------------------------------------------------- */
 
 TEST(events_are_posted_then_queued_dispatched_or_dropped) {

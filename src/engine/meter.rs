@@ -102,6 +102,37 @@ impl Meters {
     }
 }
 
+/// A scope's part: what its metered callbacks have done that have ended. Changes under the lock of the series.
+pub(super) struct Ended {
+    calls: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Ended {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { calls: AtomicU64::new(0), failures: AtomicU64::new(0) }
+    }
+
+    pub(super) fn clear(&self) {
+        // Relaxed: published with the scope.
+        self.calls.store(0, Relaxed);
+        self.failures.store(0, Relaxed);
+    }
+
+    fn get(&self) -> (u64, u64) {
+        // Relaxed: under the lock.
+        (self.calls.load(Relaxed), self.failures.load(Relaxed))
+    }
+
+    fn add(&self, last: &Metered) {
+        let (calls, failures) = self.get();
+        // Relaxed: as above.
+        self.calls.store(calls + last.calls, Relaxed);
+        self.failures.store(failures + last.failures, Relaxed);
+    }
+}
+
 /// A callback's part, in its cold data. Changes under the lock of the series, but for `first`, which grows.
 pub(super) struct Meter {
     /// 1 + the number of its series; 0: it is not metered.
@@ -178,7 +209,11 @@ impl Engine {
         let _section = self.section(record);
         let mut series = self.meters.series.lock();
         let Some(number) = cold.meter.series.load(Relaxed).checked_sub(1) else { return };
-        series.leave(cold.membership.scope(), number, &self.metered(&cold.meter));
+        let (scope, last) = (cold.membership.scope(), self.metered(&cold.meter));
+        series.leave(scope, number, &last);
+        if let Some(scope) = self.find_scope(scope) {
+            scope.ended.add(&last);
+        }
         cold.meter.series.store(0, Relaxed);
         let mut index = cold.meter.first.load(Relaxed);
         while index != 0 {
@@ -246,6 +281,22 @@ impl Engine {
                 }
             }
         })
+    }
+
+    /// How often metered callbacks of the scope were called, and have failed, also those that have ended.
+    pub(crate) fn metered_in(&self, record: &Record, scope: Handle) -> Result<(u64, u64), Error> {
+        let _section = self.section(record);
+        let _series = self.meters.series.lock();
+        let (mut calls, mut failures) = self.find_scope(scope).ok_or(Error::Stale)?.ended.get();
+        for (_, cold) in self.cold.iter() {
+            if cold.membership.scope() == scope
+                && let Some(counts) = self.counts_of(cold)
+            {
+                calls += counts.0;
+                failures += counts.1;
+            }
+        }
+        Ok((calls, failures))
     }
 
     /// Is the callback metered? Racy, like [`Engine::scope_of`].

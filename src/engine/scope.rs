@@ -10,6 +10,7 @@ use super::gate::Section;
 use super::handle::{Handle, Kind};
 use super::invoke::{self, AttachFn, DestroyFn, DetachFn};
 use super::members::{SHARDS, Shard};
+use super::meter::Ended;
 use super::name::Name;
 use super::record::Record;
 use super::slab::{Entry, Slab};
@@ -69,6 +70,8 @@ pub(crate) struct Scope {
     /// The scope's handle if a pass over its callbacks was cut short: by an unwind, a longjmp, or the
     /// limit of nesting.
     pub(super) unfinished: AtomicU64,
+    /// What its metered callbacks have done that have ended.
+    pub(super) ended: Ended,
     pub(super) shards: [Shard; SHARDS as usize],
 }
 
@@ -84,6 +87,7 @@ impl Entry for Scope {
             settled: AtomicU32::new(0),
             changes: AtomicU32::new(0),
             unfinished: AtomicU64::new(0),
+            ended: Ended::new(),
             shards: std::array::from_fn(|_| Shard::new()),
         }
     }
@@ -157,6 +161,7 @@ impl Engine {
         entry.detach.store(ptr::null_mut(), Relaxed);
         entry.settled.store(0, Relaxed);
         entry.unfinished.store(0, Relaxed);
+        entry.ended.clear();
         entry.shards.iter().for_each(Shard::begin);
         slot.user_data.store(ptr::null_mut(), Relaxed);
         slot.destroy.store(ptr::null_mut(), Relaxed);
