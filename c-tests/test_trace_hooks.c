@@ -1191,3 +1191,89 @@ TEST(without_memory_calls_go_on_perhaps_untold) {
   CHECK_STATUS(cbr_set_call_hooks(tells, NULL, NULL, NULL, 0), CBR_ERR_NOMEM);
   remove_tracer();
 }
+
+static void check_none_inside(struct tracer *it) {
+  cbr_stats stats = {.size = sizeof stats};
+  cbr_scope *owner = (cbr_scope *)it->extra;
+  CHECK_OK(cbr_stats_get(0, &stats));
+  CHECK_EQ(stats.in_flight, 1); /* the call that it is told of */
+  CHECK_OK(cbr_stats_get(*owner, &stats));
+  CHECK_EQ(stats.in_flight, 0);
+  CHECK_EQ(stats.threads, 0);
+}
+
+static intptr_t checks_none_inside(struct subject *it, void *tracer) {
+  (void)it;
+  check_none_inside((struct tracer *)tracer);
+  return SUBJECT_RESULT;
+}
+
+TEST(a_tracer_does_not_count_as_a_call_in_flight) {
+  struct subject it;
+  struct tracer tracer;
+  cbr_scope owner;
+  CHECK_OK(cbr_scope_open("tracer", &owner));
+  subject_register(&it);
+  tracer_init(&tracer);
+  tracer.extra = &owner;
+  tracer.in_begin = tracer.in_end = check_none_inside;
+  tracer_set_in(&tracer, owner);
+  CHECK_OK(subject_run(&it, checks_none_inside, &tracer, NULL));
+  CHECK_EQ(tracer.ended, 1);
+  remove_tracer();
+  CHECK_OK(cbr_unregister(it.handle));
+}
+
+/* --- fork while the hooks change ------------------------------------------------------------------ */
+
+enum { WATCHED = 20000 };
+static struct { int over; gate going; } changes;
+static int told_of;
+
+static intptr_t returns(void *user_data, void *arg) {
+  (void)user_data, (void)arg;
+  return 0;
+}
+
+static void *counts(void *user_data, cbr_handle handle, const char *name, const char *context) {
+  (void)user_data, (void)handle, (void)name, (void)context;
+  told_of++;
+  return NULL;
+}
+
+static void *changes_hooks(void *arg) {
+  for (long i = 0; !load_int(&changes.over); i++) {
+    if (i == 2) gate_open(&changes.going);
+    CHECK_OK(cbr_set_call_hooks(i % 2 == 0 ? counts : NULL, NULL, NULL, NULL, 0));
+  }
+  return arg;
+}
+
+/* Many callbacks are to be told that somebody watches; the thread that was at it does not exist. */
+TEST(the_child_of_a_fork_in_the_middle_of_a_change_is_told_of_every_callback) {
+  static cbr_handle handles[WATCHED];
+  if (HARNESS_SANITIZED) SKIP("a lock of the sanitizer may be another thread's at the fork");
+  for (int i = 0; i < WATCHED; i++) {
+    CHECK_OK(cbr_register(returns, NULL, NULL, &handles[i]));
+    CHECK_OK(cbr_call(handles[i], NULL, NULL)); /* the next one needs no look at what is new */
+  }
+  gate_init(&changes.going);
+  pthread_t thread = start(changes_hooks, NULL);
+  gate_pass(&changes.going);
+  for (long round = scaled(100); round > 0; round--) {
+    pid_t child = fork_watched();
+    if (child == 0) {
+      CHECK_OK(cbr_set_call_hooks(counts, NULL, NULL, NULL, 0));
+      told_of = 0;
+      for (int i = 0; i < WATCHED; i++) CHECK_OK(cbr_call(handles[i], NULL, NULL));
+      CHECK_EQ(told_of, WATCHED);
+      CHECK_OK(cbr_set_call_hooks(NULL, NULL, NULL, NULL, 0));
+      for (int i = 0; i < WATCHED; i += 100) CHECK_OK(cbr_call(handles[i], NULL, NULL));
+      CHECK_EQ(told_of, WATCHED);
+      _exit(0);
+    }
+    check_child_passed(child);
+  }
+  store_int(&changes.over, 1);
+  join(thread);
+}

@@ -474,7 +474,8 @@ typedef uint64_t cbr_thunk;
 /**
  * cbr_stats is numbers of the process, or of a scope. Taken while other threads go on: the numbers are
  * each right, and need not agree with each other to the last one. Those that count what has happened
- * never go back, also when threads end.
+ * never go back, also when threads, callbacks, queues and scopes end; but of a scope those about events do
+ * when one of its queues closes.
  */
 typedef struct cbr_stats {
   /**
@@ -496,7 +497,7 @@ typedef struct cbr_stats {
   uint64_t destroy_pending;
   /**
    * Calls, dispatches, holds and pins that have entered a callback. Of a scope: of its
-   * CBR_METERED callbacks that are there.
+   * CBR_METERED callbacks.
    */
   uint64_t calls;
   /**
@@ -508,7 +509,7 @@ typedef struct cbr_stats {
    */
   uint64_t stale;
   /**
-   * Calls, pins and holds inside a callback now.
+   * Calls, pins and holds inside a callback now. (Not who is inside the log's sink or a call hook.)
    */
   uint64_t in_flight;
   /**
@@ -1417,7 +1418,7 @@ cbr_status cbr_report(cbr_scope scope,
  * Queues of one name are one series, and those that are gone stay in what it has counted: nothing that
  * counts goes back. After 256 names, new ones are counted under "other". The metrics of a scope have its
  * name as the label "scope", and only those marked with (scope) below; those of the process have no such
- * label.
+ * label. In a scope, a series is gone with the last queue or callback of its name.
  * - callbridge_build_info{version}, info: The version of the library.
  * - callbridge_callbacks_live, gauge (scope): Callbacks that can be called now.
  * - callbridge_callbacks_registered_total, counter (scope): Callbacks that were ever registered.
@@ -1561,7 +1562,7 @@ cbr_status cbr_set_call_hooks(cbr_call_begin_fn begin,
  * `owner`: the scope whose code `fn` is: closing it ends the sink, and waits for it. 0: nobody's.
  * Ownership: as cbr_register: `destroy` runs exactly once, when another sink has taken the place or the
  * owner is closed, and nobody is inside `fn`. The sink counts as a callback in statistics and reports, with
- * the name "cbr_log_to".
+ * the name "cbr_log_to"; its lines do not count as calls.
  * Threads: any, also inside the sink.
  * Returns: CBR_OK; CBR_ERR_INVALID for another level, or, with cbr_set_check(2), a function that is no
  * code; CBR_ERR_CLOSED, CBR_ERR_STALE or CBR_ERR_KIND for the owner; CBR_ERR_LIMIT at 2^28 objects;

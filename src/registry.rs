@@ -175,12 +175,7 @@ pub(crate) fn set_call_hooks(
         }
         let (function, fallback) =
             invoke::begin_to_pointers(hooks.begin.unwrap_or(no_begin), hooks.end);
-        let cold = ColdParts {
-            name: "cbr_set_call_hooks",
-            fallback,
-            scope: hooks.owner,
-            ..ColdParts::NONE
-        };
+        let cold = ColdParts::of_guest("cbr_set_call_hooks", hooks.owner, fallback);
         let CallHooks { user_data, destroy, .. } = *hooks;
         let new = Registration { function, user_data, destroy, signature: TRACER, cold };
         register(record, &new, false, entry)?
@@ -205,10 +200,7 @@ pub(crate) fn stats(record: &Record, scope: Handle) -> Result<Stats, Error> {
     let mut census = ENGINE.census(record, scope)?;
     if scope.0 != 0 {
         // Threads count calls of all scopes together, and apart those of metered callbacks.
-        for (_, metered) in ENGINE.metered_by_name(record, scope)?.iter() {
-            census.sums.calls += metered.calls;
-            census.sums.callback += metered.failures;
-        }
+        (census.sums.calls, census.sums.callback) = ENGINE.metered_in(record, scope)?;
     }
     let queues = numbers::totals(record, scope);
     #[cfg(not(miri))]

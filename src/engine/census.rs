@@ -105,15 +105,17 @@ impl Engine {
         Ok(census)
     }
 
-    /// Is a cell with this handle a call or pin of a callback of the scope, and not its destroy function?
+    /// Is a cell with this handle a call or pin of a callback of the scope, and neither its destroy function
+    /// nor a visit of a guest?
     fn is_call_of(&self, cell: Handle, scope: Handle) -> bool {
         let Ok(slot) = self.resolve(cell, Kind::Callback) else { return false };
         matches!(callback_in(cell.index(), slot),
             Some((handle, Phase::Live | Phase::Revoked)) if handle == cell)
             && (scope.0 == 0 || self.scope_of(cell) == scope)
+            && !self.is_guest(cell)
     }
 
-    /// How many calls and pins are inside the callback.
+    /// How many calls and pins are inside the callback; of a guest, how many visits.
     fn in_flight(&self, handle: Handle, slot: &Slot) -> u64 {
         let mut inside = u64::from(slot.holds.load(Relaxed));
         for other in self.records.iter() {

@@ -130,6 +130,11 @@ impl Cold {
         self.flags.load(Relaxed) as u32
     }
 
+    fn is_guest(&self) -> bool {
+        // Relaxed: as above.
+        self.flags.load(Relaxed) & GUEST != 0
+    }
+
     /// The callback that owns the entry.
     pub(super) fn owner(&self) -> Handle {
         // Acquire: partner: the store in `own_cold`.
@@ -146,6 +151,8 @@ impl Cold {
 
 /// In [`ColdParts::flags`], above the host's: the callback is metered.
 pub(crate) const METERED: u64 = 1 << 32;
+/// Likewise: it is one of the host's functions that other operations call, see [`super::guest`].
+const GUEST: u64 = 1 << 33;
 
 /// The cold part of a registration.
 #[derive(Clone, Copy)]
@@ -165,7 +172,12 @@ pub(crate) struct ColdParts<'a> {
     pub(crate) stack: Option<&'static Stack>,
 }
 
-impl ColdParts<'_> {
+impl<'a> ColdParts<'a> {
+    /// Of a guest, see [`super::guest`].
+    pub(crate) fn of_guest(name: &'a str, scope: Handle, fallback: u64) -> Self {
+        Self { name, scope, fallback, flags: GUEST, ..Self::NONE }
+    }
+
     /// Nothing of it.
     pub(crate) const NONE: Self = Self {
         name: "",
@@ -345,6 +357,11 @@ impl Engine {
         let value = read(cold);
         fence(Acquire);
         if cold.owner() == callback { value } else { Handle(0) }
+    }
+
+    /// Is it a guest? Racy, as above.
+    pub(super) fn is_guest(&self, callback: Handle) -> bool {
+        self.cold_read(callback, |cold| Handle(cold.is_guest().into())).0 != 0
     }
 
     /// How a log line calls a callback or a scope that the caller keeps alive.

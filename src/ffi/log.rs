@@ -50,7 +50,7 @@ pub type cbr_log_fn = Option<
 /// `owner`: the scope whose code `fn` is: closing it ends the sink, and waits for it. 0: nobody's.
 /// Ownership: as cbr_register: `destroy` runs exactly once, when another sink has taken the place or the
 /// owner is closed, and nobody is inside `fn`. The sink counts as a callback in statistics and reports, with
-/// the name "cbr_log_to".
+/// the name "cbr_log_to"; its lines do not count as calls.
 /// Threads: any, also inside the sink.
 /// Returns: CBR_OK; CBR_ERR_INVALID for another level, or, with cbr_set_check(2), a function that is no
 /// code; CBR_ERR_CLOSED, CBR_ERR_STALE or CBR_ERR_KIND for the owner; CBR_ERR_LIMIT at 2^28 objects;
@@ -77,7 +77,7 @@ pub unsafe extern "C-unwind" fn cbr_log_to(
                     user_data,
                     destroy,
                     signature: log::SINK,
-                    cold: ColdParts { name: "cbr_log_to", scope: Handle(owner), ..ColdParts::NONE },
+                    cold: ColdParts::of_guest("cbr_log_to", Handle(owner), 0),
                 };
                 registry::register(record, &new, false, cbr_log_to as *const ())?
             }

@@ -13,7 +13,7 @@ use std::ffi::c_void;
 /// Queues of one name are one series, and those that are gone stay in what it has counted: nothing that
 /// counts goes back. After 256 names, new ones are counted under "other". The metrics of a scope have its
 /// name as the label "scope", and only those marked with (scope) below; those of the process have no such
-/// label.
+/// label. In a scope, a series is gone with the last queue or callback of its name.
 // contract: begin
 /// - callbridge_build_info{version}, info: The version of the library.
 /// - callbridge_callbacks_live, gauge (scope): Callbacks that can be called now.

@@ -14,7 +14,8 @@ use std::ffi::{c_char, c_void};
 
 /// cbr_stats is numbers of the process, or of a scope. Taken while other threads go on: the numbers are
 /// each right, and need not agree with each other to the last one. Those that count what has happened
-/// never go back, also when threads end.
+/// never go back, also when threads, callbacks, queues and scopes end; but of a scope those about events do
+/// when one of its queues closes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types, reason = "a C type")]
@@ -29,13 +30,13 @@ pub struct cbr_stats {
     /// Callbacks that have ended, and whose destroy has not returned.
     pub destroy_pending: u64,
     /// Calls, dispatches, holds and pins that have entered a callback. Of a scope: of its
-    /// CBR_METERED callbacks that are there.
+    /// CBR_METERED callbacks.
     pub calls: u64,
     /// Of these, those that cbr_fail has marked as failed. Of a scope: likewise.
     pub failures: u64,
     /// Calls that found their callback gone. Of a scope: 0.
     pub stale: u64,
-    /// Calls, pins and holds inside a callback now.
+    /// Calls, pins and holds inside a callback now. (Not who is inside the log's sink or a call hook.)
     pub in_flight: u64,
     /// Threads that use the library; of a scope: that are inside one of its callbacks now.
     pub threads: u64,
