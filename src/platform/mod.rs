@@ -15,7 +15,6 @@ pub(crate) mod membarrier;
 pub(crate) mod memory;
 #[cfg(not(loom))]
 pub(crate) mod module;
-#[cfg(not(any(loom, miri)))]
 pub(crate) mod output;
 pub(crate) mod pages;
 #[cfg(not(any(loom, miri)))]
