@@ -118,6 +118,57 @@ TEST(a_destroy_running_on_another_thread_does_not_block_the_child) {
   CHECK_EQ(it.destroyed, 1);
 }
 
+static gate destroying, go_on;
+
+static void destroy_lingers(void *user_data) {
+  (void)user_data;
+  gate_open(&destroying);
+  gate_pass(&go_on);
+}
+
+static intptr_t returns_nothing(void *user_data, void *arg) {
+  (void)user_data, (void)arg;
+  return 0;
+}
+
+static void *ends(void *handle) {
+  CHECK_OK(cbr_unregister(*(cbr_handle *)handle));
+  return NULL;
+}
+
+static uint64_t calls_of(cbr_scope scope) {
+  cbr_stats stats = {.size = sizeof stats};
+  CHECK_OK(cbr_stats_get(scope, &stats));
+  return stats.calls;
+}
+
+TEST(what_a_scopes_metered_callback_did_is_known_in_the_child_though_its_destroy_was_running) {
+  cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;
+  cbr_scope scope;
+  cbr_handle handle;
+  gate_init(&destroying);
+  gate_init(&go_on);
+  CHECK_OK(cbr_scope_open("plugin", &scope));
+  options.fn = (cbr_any_fn)returns_nothing;
+  options.destroy = destroy_lingers;
+  options.scope = scope;
+  options.flags = CBR_METERED;
+  CHECK_OK(cbr_register_with(&options, &handle));
+  for (int i = 0; i < 5; i++) CHECK_OK(cbr_call(handle, NULL, NULL));
+  pthread_t ender = start(ends, &handle);
+  gate_pass(&destroying);
+  pid_t child = fork_watched();
+  if (child == 0) {
+    CHECK_EQ(calls_of(scope), 5);
+    CHECK_OK(cbr_scope_close(scope, -1, NULL));
+    _exit(0);
+  }
+  gate_open(&go_on);
+  join(ender);
+  CHECK_EQ(calls_of(scope), 5);
+  check_child_passed(child);
+}
+
 static intptr_t forks(struct subject *it, void *arg) {
   pid_t child = fork_watched();
   *(pid_t *)arg = child;

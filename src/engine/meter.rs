@@ -10,6 +10,7 @@
 use super::Engine;
 use super::cold::Cold;
 use super::counts::Counter;
+use super::gate::Section;
 use super::handle::Handle;
 use super::histogram::{Histogram, Times};
 use super::record::{Record, Stay};
@@ -206,7 +207,10 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn end_meter(&self, record: &Record, cold: &Cold) {
-        let _section = self.section(record);
+        self.end_meter_in(&self.section(record), cold);
+    }
+
+    pub(super) fn end_meter_in(&self, _section: &Section<'_>, cold: &Cold) {
         let mut series = self.meters.series.lock();
         let Some(number) = cold.meter.series.load(Relaxed).checked_sub(1) else { return };
         let (scope, last) = (cold.membership.scope(), self.metered(&cold.meter));

@@ -199,10 +199,14 @@ impl Engine {
         if slot.peek().is(handle, Phase::Finalizing) && !is_deferred {
             if handle.has_kind(Kind::Scope) {
                 self.end_scope(slot);
-            } else if let Some(cold) = cold
-                && cold.membership.scope().0 != 0
-            {
-                self.leave_scope_in(section, cold);
+            } else if let Some(cold) = cold {
+                // While it is in its scope, whose sum it stays in.
+                if cold.meter.is_on() {
+                    self.end_meter_in(section, cold);
+                }
+                if cold.membership.scope().0 != 0 {
+                    self.leave_scope_in(section, cold);
+                }
             }
             let next = handle.generation().wrapping_add(1);
             slot.mark.store(Mark::free(next).0, Relaxed);
