@@ -53,7 +53,7 @@ impl Engine {
     #[inline(never)]
     fn end_other(&self, record: &Record, slot: &Slot, handle: Handle) {
         match handle.has_kind(Kind::Scope) {
-            true => self.end_scope(slot),
+            true => self.end_scope(&self.section(record), slot),
             false => self.end_cold(record, slot),
         }
         self.free_slot_of(record, slot, handle.index(), handle.has_kind(Kind::Queue));

@@ -127,10 +127,10 @@ impl Ended {
     }
 
     fn add(&self, last: &Metered) {
-        let (calls, failures) = self.get();
-        // Relaxed: as above.
-        self.calls.store(calls + last.calls, Relaxed);
-        self.failures.store(failures + last.failures, Relaxed);
+        // Relaxed: as above. Added in one step: the scope of a callback that was never published may end
+        // meanwhile, and another's is cleared; that one has done nothing.
+        self.calls.fetch_add(last.calls, Relaxed);
+        self.failures.fetch_add(last.failures, Relaxed);
     }
 }
 
@@ -289,9 +289,10 @@ impl Engine {
 
     /// How often metered callbacks of the scope were called, and have failed, also those that have ended.
     pub(crate) fn metered_in(&self, record: &Record, scope: Handle) -> Result<(u64, u64), Error> {
-        let _section = self.section(record);
+        let section = self.section(record);
         let _series = self.meters.series.lock();
-        let (mut calls, mut failures) = self.find_scope(scope).ok_or(Error::Stale)?.ended.get();
+        // Under one of its locks the scope does not end, nor its entry serve another.
+        let (mut calls, mut failures) = self.lock_shard(&section, scope, 0)?.scope.ended.get();
         for (_, cold) in self.cold.iter() {
             if cold.membership.scope() == scope
                 && let Some(counts) = self.counts_of(cold)

@@ -181,12 +181,16 @@ impl Engine {
     }
 
     /// The scope has ended: its destroy function has run, its slot is about to be free.
-    pub(super) fn end_scope(&self, slot: &Slot) {
+    pub(super) fn end_scope(&self, _section: &Section<'_>, slot: &Slot) {
         let index = slot.cold.load(Relaxed);
         // None: a fork has come in between, and this is the child.
         let Some(entry) = self.scopes.entries.get(index) else { return };
         slot.cold.store(0, Relaxed);
         entry.owner.store(0, Relaxed);
+        // Who has found the scope under one of its locks has done with it; others find that it ends.
+        for number in 0..SHARDS {
+            drop(self.scopes.lock(index, number));
+        }
         self.give_back_scope(entry, index);
     }
 

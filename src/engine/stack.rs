@@ -198,7 +198,7 @@ impl Engine {
         let is_deferred = cold.is_some_and(|cold| cold.is_deferred.load(Relaxed) != 0);
         if slot.peek().is(handle, Phase::Finalizing) && !is_deferred {
             if handle.has_kind(Kind::Scope) {
-                self.end_scope(slot);
+                self.end_scope(section, slot);
             } else if let Some(cold) = cold {
                 // While it is in its scope, whose sum it stays in.
                 if cold.meter.is_on() {
