@@ -109,10 +109,13 @@ impl Engine {
     /// nor a visit of a guest?
     fn is_call_of(&self, cell: Handle, scope: Handle) -> bool {
         let Ok(slot) = self.resolve(cell, Kind::Callback) else { return false };
+        // Before the look at its phase: of one that has ended meanwhile it is not known.
+        if self.is_guest(cell) {
+            return false;
+        }
         matches!(callback_in(cell.index(), slot),
             Some((handle, Phase::Live | Phase::Revoked)) if handle == cell)
             && (scope.0 == 0 || self.scope_of(cell) == scope)
-            && !self.is_guest(cell)
     }
 
     /// How many calls and pins are inside the callback; of a guest, how many visits.
