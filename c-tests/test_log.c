@@ -451,7 +451,8 @@ static void sink_of_many(void *user_data, uint32_t level, const char *target, co
   __atomic_add_fetch(&it->inside, 1, __ATOMIC_SEQ_CST);
   CHECK_EQ(level, CBR_LOG_WARN);
   CHECK_STR(target, "callbridge");
-  CHECK_CONTAINS(message, "cbr_call: stale");
+  /* Or how many such lines were left out, at the turn of a second. */
+  if (strstr(message, " were left out") == NULL) CHECK_CONTAINS(message, "cbr_call: stale");
   __atomic_add_fetch(&lines_of_many, 1, __ATOMIC_RELAXED);
   CHECK_EQ(__atomic_load_n(&it->destroyed, __ATOMIC_SEQ_CST), 0);
   __atomic_sub_fetch(&it->inside, 1, __ATOMIC_SEQ_CST);
