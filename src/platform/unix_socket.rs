@@ -177,10 +177,11 @@ impl Opened {
         took
     }
 
-    /// Forgets the socket, if it is noted here.
-    fn clear(&self, fd: c_int) -> bool {
+    /// Forgets the socket, if it is noted here; another one may have got its descriptor since.
+    fn clear(&self, fd: c_int, inode: libc::ino_t) -> bool {
         // Relaxed: as above.
-        self.number.compare_exchange(number_of(fd), 0, Relaxed, Relaxed).is_ok()
+        self.inode.load(Relaxed) == inode
+            && self.number.compare_exchange(number_of(fd), 0, Relaxed, Relaxed).is_ok()
     }
 }
 
@@ -281,7 +282,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let is_open = self.is_open();
-        let _ = OPEN.iter().any(|open| open.clear(self.fd));
+        let _ = OPEN.iter().any(|open| open.clear(self.fd, self.inode));
         if is_open {
             // For the other side also where a child of this process has the descriptor, too.
             // SAFETY: a descriptor of ours.
@@ -298,12 +299,16 @@ fn own(fd: c_int) -> Result<OwnedFd, ()> {
     if fd < 0 { Err(()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) }
 }
 
+/// Of a socket: no two have the same.
 fn inode_of(fd: c_int) -> Option<libc::ino_t> {
     let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: room for what is read when it is 0.
-    let got = unsafe { libc::fstat(fd, status.as_mut_ptr()) };
+    if unsafe { libc::fstat(fd, status.as_mut_ptr()) } != 0 {
+        return None;
+    }
     // SAFETY: filled.
-    (got == 0).then(|| unsafe { status.assume_init() }.st_ino)
+    let status = unsafe { status.assume_init() };
+    (status.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some(status.st_ino)
 }
 
 fn socket() -> Result<OwnedFd, Refusal> {
