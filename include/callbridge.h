@@ -552,7 +552,8 @@ typedef struct cbr_callback_info {
   cbr_signature signature;
   uint32_t references;
   /**
-   * Calls, pins and holds that are inside now.
+   * Calls, pins and holds that are inside now; of a tracer's hooks, threads that run one or are in a call
+   * that they were told of.
    */
   uint32_t in_flight;
   /**
@@ -1426,7 +1427,8 @@ cbr_status cbr_report(cbr_scope scope,
  * - callbridge_destroys_pending, gauge (scope): Callbacks that have ended, and whose destroy functions
  *   have not returned.
  * - callbridge_calls_total, counter: Calls, dispatches, pins and holds that have entered a callback.
- * - callbridge_calls_in_flight, gauge (scope): Calls, pins and holds inside a callback now.
+ * - callbridge_calls_in_flight, gauge (scope): Calls, pins and holds inside a callback now; not in the
+ *   log's sink or a call hook.
  * - callbridge_failures_total{status}, counter: Calls that the callback has marked as failed, and calls
  *   that were refused, by status; stale ones apart.
  * - callbridge_stale_calls_total, counter: Calls that found their callback gone.

@@ -118,7 +118,7 @@ impl Engine {
             && (scope.0 == 0 || self.scope_of(cell) == scope)
     }
 
-    /// How many calls and pins are inside the callback; of a guest, how many visits.
+    /// How many calls and pins are inside the callback; of a guest, how many visits and spans.
     fn in_flight(&self, handle: Handle, slot: &Slot) -> u64 {
         let mut inside = u64::from(slot.holds.load(Relaxed));
         for other in self.records.iter() {

@@ -66,7 +66,8 @@ pub struct cbr_callback_info {
     pub scope: cbr_scope,
     pub signature: cbr_signature,
     pub references: u32,
-    /// Calls, pins and holds that are inside now.
+    /// Calls, pins and holds that are inside now; of a tracer's hooks, threads that run one or are in a call
+    /// that they were told of.
     pub in_flight: u32,
     /// As cbr_callback_options had them.
     pub flags: u32,

@@ -128,7 +128,7 @@ pub(crate) const METRICS: [Metric; 24] = [
         "Calls, dispatches, pins and holds that have entered a callback.",
     )
     .signal(Calls),
-    metric("callbridge_calls_in_flight", Gauge, "Calls, pins and holds inside a callback now.")
+    metric("callbridge_calls_in_flight", Gauge, "Calls, pins and holds inside a callback now; not in the log's sink or a call hook.")
         .of_scope(),
     metric(
         "callbridge_failures",
