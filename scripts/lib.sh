@@ -160,6 +160,13 @@ need_profile_readers() {
     npm install --silent --no-save --prefix "$TOOLS/speedscope" speedscope@1.25.0 </dev/null >&2; } || true
 }
 
+# What the bindings are built and tested with. Without a language its tests are skipped, and say so.
+need_languages() {
+  need_pprof || true
+  need javac=openjdk-17-jdk-headless || true
+  need python3 || true
+}
+
 need_rust() {
   command -v cargo >/dev/null && return
   { install_packages rustup && rustup default stable </dev/null >&2; } ||
@@ -220,5 +227,13 @@ build_c_tests() {
   local build=$1 prefix=$2
   shift 2
   cmake -S "$ROOT/c-tests" -B "$build" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" "$@" &&
+    cmake --build "$build"
+}
+
+# build_bindings BUILD PREFIX [cmake arguments]: builds the bindings against an installed prefix.
+build_bindings() {
+  local build=$1 prefix=$2
+  shift 2
+  cmake -S "$ROOT/bindings" -B "$build" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" "$@" &&
     cmake --build "$build"
 }
