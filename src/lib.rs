@@ -1,11 +1,12 @@
 //! Safe, almost free callbacks across languages: reference-counted handles behind a C ABI.
 //!
-//! C programs use `include/callbridge.h`; Rust programs use [`Callback`].
+//! C programs use `include/callbridge.h`; Rust programs use [`Callback`], [`Handle`], [`Thunk`] and [`Queue`],
+//! which need no `unsafe`.
 //!
 //! Layers, each knowing only those below:
 //!
 //! ```text
-//! ffi/        the C surface, one file a header section      callback.rs   the Rust surface
+//! ffi/        the C surface, one file a header section      api/          the Rust surface
 //! registry    where the features meet                       at_exit.rs    the process's end
 //! features/   hooks, names, keys, queues, thunks            none knows another
 //! engine/     handles, slots, in-flight protection, finalization, waiting, scopes
@@ -14,10 +15,10 @@
 
 #![cfg_attr(loom, allow(dead_code, reason = "models make their own engine and use no C surface"))]
 
+#[cfg(not(loom))]
+mod api;
 #[cfg(not(any(loom, miri)))]
 mod at_exit;
-#[cfg(not(loom))]
-mod callback;
 mod engine;
 mod error;
 mod features;
@@ -31,7 +32,7 @@ mod sync;
 mod tests;
 
 #[cfg(not(loom))]
-pub use callback::{Call, Callback};
+pub use api::*;
 pub use engine::Handle;
 pub use error::Error;
 #[cfg(not(loom))]

@@ -40,10 +40,12 @@ impl Signature {
     /// `intptr(ptr)`, what `cbr_call` calls.
     pub(crate) const DEFAULT: Self = Self(1 << 60 | INTPTR << 56 | PTR << 52);
 
-    fn of(result: u64, arguments: &[u64]) -> Self {
+    pub(crate) const fn of(result: u64, arguments: &[u64]) -> Self {
         let mut number = (arguments.len() as u64) << 60 | result << 56;
-        for (position, argument) in arguments.iter().enumerate() {
-            number |= argument << (52 - 4 * position);
+        let mut position = 0;
+        while position < arguments.len() {
+            number |= arguments[position] << (52 - 4 * position);
+            position += 1;
         }
         Self(number)
     }

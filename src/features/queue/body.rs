@@ -12,9 +12,12 @@ use crate::sync::{AtomicU32, Relaxed, SeqCst, TotalOrder};
 
 /// What a post to a full queue does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Policy {
+pub enum Policy {
+    /// It is refused.
     Reject,
+    /// The oldest event is dropped.
     DropOldest,
+    /// It waits for room.
     Block,
 }
 

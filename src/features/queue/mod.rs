@@ -40,4 +40,6 @@ pub(crate) use event::Payload;
 pub(crate) use open::{Closing, Options, Queues, adopt, close, descriptor, len, open};
 
 #[cfg(not(loom))]
-pub(crate) use body::{Inside, Policy, Queue, Taken};
+pub use body::Policy;
+#[cfg(not(loom))]
+pub(crate) use body::{Inside, Queue, Taken};
