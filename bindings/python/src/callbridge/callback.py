@@ -74,16 +74,16 @@ class Callback(Reference):
         if _gate.closed:
             raise ClosedError("the interpreter is ending")
         signature = Signature.of(signature)
-        target, weakly = function, None
+        named, weakly = function, None
         if isinstance(function, weakref.ref):
-            weakly, function = function(), _weak(target)
-            if weakly is None:
+            named, function = function(), _weak(function)
+            if named is None:
                 raise ReferenceError("what the callback would be of is gone")
-            weakly = getattr(weakly, "__self__", weakly)
+            weakly = getattr(named, "__self__", named)
         called = function if on_error is None else _telling(function, on_error)
         if name is None:
             # A name's place in a function says little, and names are cut where they are shown.
-            name = getattr(target, "__qualname__", "").rpartition("<locals>.")[2] or None
+            name = getattr(named, "__qualname__", "").rpartition("<locals>.")[2] or None
         options = sized(
             CallbackOptions,
             fn=_gate.function_of(signature, DEFAULT),

@@ -1,6 +1,5 @@
 """Signatures: what a callback takes after its user_data, and returns, as the library and ctypes have it."""
 import ctypes
-import operator
 from ctypes import CFUNCTYPE, byref, c_uint64, sizeof
 
 from ._library import Value, quick
@@ -39,14 +38,6 @@ def _type_number(ctype):
     raise TypeError("%r cannot be part of a signature: numbers and pointers can" % (ctype,))
 
 
-def _whole(result):
-    return operator.index(result)
-
-
-def _pointer(result):
-    return None if result is None else operator.index(result)
-
-
 class Signature:
     """What a callback takes and returns: `restype` and `argtypes` as in ctypes, `number` as in the library.
 
@@ -60,6 +51,9 @@ class Signature:
         types = [_type_number(restype)] + [_type_number(argtype) for argtype in argtypes]
         if len(argtypes) > 14 or VOID in types[1:]:
             raise TypeError("a signature has at most 14 arguments, none of them void")
+        if types[0] == PTR and restype is not ctypes.c_void_p:
+            # ctypes would have to own what such a pointer is of.
+            raise TypeError("a pointer is returned as c_void_p, not %r" % (restype,))
         self.number = len(argtypes) << 60
         for place, number in enumerate(types):
             self.number |= number << (56 - 4 * place)
@@ -89,11 +83,6 @@ class Signature:
         check(quick.cbr_signature_parse(words.encode(), byref(number)))
         count = number.value >> 60
         return cls(*(_CTYPES[number.value >> (56 - 4 * place) & 15] for place in range(count + 1)))
-
-    @property
-    def converter(self):
-        """What makes of a function's result one that ctypes takes, or raises TypeError. None: any will do."""
-        return {VOID: None, BOOL: bool, F32: float, F64: float, PTR: _pointer}.get(self.kind, _whole)
 
     def value(self, number):
         """`number` as the library has a result of this signature; for fallbacks."""
