@@ -6,6 +6,7 @@ caller on the same thread gets the exception itself as well; of all others it is
 import logging
 import threading
 import traceback
+import weakref
 from ctypes import byref
 
 from ._library import CallbackInfo, quick, sized
@@ -15,6 +16,10 @@ log = logging.getLogger("callbridge")
 
 # What cbr_fail keeps, without the NUL.
 _ROOM = 511
+
+
+# What is called for callbacks that have an on_error, by handle: as long as the library keeps it.
+tellers = weakref.WeakValueDictionary()
 
 
 class _Local(threading.local):
@@ -69,7 +74,7 @@ def describe(error):
     return words[:_ROOM].decode(errors="ignore").encode()
 
 
-def contain(error, on_error=None):
+def contain(error):
     """Makes the innermost callback of this thread one that has failed with `error`. Never raises itself."""
     # First without words: formatting them runs code of others', and may fail.
     quick.cbr_fail(PANIC, type(error).__name__.encode(errors="backslashreplace"))
@@ -78,14 +83,14 @@ def contain(error, on_error=None):
     except BaseException:
         pass
     try:
-        entry = _local.entry
-        if on_error is not None:
-            on_error(error)
+        entry, teller = _local.entry, tellers.get(quick.cbr_current())
         if entry is not None and quick.cbr_depth() == entry.depth:
             entry.error = error
         if entry is not None and not isinstance(error, Exception):
             entry.interrupt = error
-        elif on_error is None and (entry is None or entry.error is not error):
+        if teller is not None:
+            teller.on_error(error)
+        elif entry is None or (entry.error is not error and entry.interrupt is not error):
             log.error("callback %s has failed", current_name(), exc_info=error)
     except BaseException as second:
         _say("on_error or the log has failed, too", second)

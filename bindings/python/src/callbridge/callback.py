@@ -4,7 +4,7 @@ import weakref
 from ctypes import byref, c_uint64
 
 from . import _gate
-from ._contain import contain, own_frames
+from ._contain import own_frames, tellers
 from ._library import CallbackOptions, lib, quick, sized, text
 from .errors import ClosedError, check
 from .handle import Reference, end
@@ -14,19 +14,6 @@ from .signature import DEFAULT, Signature
 METERED = 1
 
 own_frames(__file__)
-
-
-def _telling(function, on_error):
-    """The function, with its exceptions told to on_error instead of the log."""
-
-    def tell(*args):
-        try:
-            return function(*args)
-        except BaseException as error:
-            contain(error, on_error)
-            raise
-
-    return tell
 
 
 def _weak(reference):
@@ -80,7 +67,8 @@ class Callback(Reference):
             if named is None:
                 raise ReferenceError("what the callback would be of is gone")
             weakly = getattr(named, "__self__", named)
-        called = function if on_error is None else _telling(function, on_error)
+        # Of its own with on_error, which lasts as long as the library keeps what it calls.
+        called = function if on_error is None else functools.partial(function)
         if name is None:
             # A name's place in a function says little, and names are cut where they are shown.
             name = getattr(named, "__qualname__", "").rpartition("<locals>.")[2] or None
@@ -106,6 +94,9 @@ class Callback(Reference):
             _gate.let_go(called)
             raise
         super().__init__(number.value, signature)
+        if on_error is not None:
+            called.on_error = on_error
+            tellers[self.number] = called
         self.name = name
         # Collected, a Scope or Queue closes: not as long as this object needs it.
         self._needs = (scope, home, destroy_queue)
