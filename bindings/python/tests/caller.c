@@ -1,7 +1,9 @@
+#define _GNU_SOURCE
 /* What C does to callbacks in the tests. Each function is called by ctypes, which lets go of the GIL. */
 #include <callbridge.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -121,20 +123,24 @@ cbr_status caller_posted(struct posting *it) {
   return status;
 }
 
-/* Calls the callback when the process ends, after Python has: writes the status to `descriptor`. */
+/* When the process ends, after Python has: calls the callback, and a thunk, on a thread of its own, and prints. */
 static cbr_handle late_handle;
-static int late_descriptor;
 static int (*late_thunk)(int);
-__attribute__((destructor)) static void late(void) {
-  if (late_handle == 0) return;
+static void *late_run(void *data) {
+  (void)data;
   cbr_status status = cbr_call(late_handle, NULL, NULL);
-  int number = late_thunk == NULL ? 0 : late_thunk(1);
-  cbr_status written[2] = {status, number};
-  if (write(late_descriptor, written, sizeof written) != sizeof written) abort();
+  cbr_status release = cbr_release(late_handle);
+  dprintf(1, "late %s %s %d\n", cbr_status_name(status), cbr_status_name(release),
+          late_thunk == NULL ? 0 : late_thunk(1));
+  return NULL;
 }
-void caller_call_late(cbr_handle handle, int (*thunk)(int), int descriptor) {
-  late_handle = handle, late_thunk = thunk, late_descriptor = descriptor;
+__attribute__((destructor)) static void late(void) {
+  pthread_t thread;
+  if (late_handle == 0) return;
+  if (pthread_create(&thread, NULL, late_run, NULL) != 0) abort();
+  pthread_join(thread, NULL);
 }
+void caller_call_late(cbr_handle handle, int (*thunk)(int)) { late_handle = handle, late_thunk = thunk; }
 
 /* A C callback that lasts until it is let go, and one that counts its destroy functions. */
 static atomic_long destroyed;

@@ -24,7 +24,7 @@ for _name, _restype, _argtypes in (
     ("caller_unregister_on_thread", c_int32, [c_uint64]),
     ("caller_post", c_void_p, [c_uint64, c_uint64, c_uint64]),
     ("caller_posted", c_int32, [c_void_p]),
-    ("caller_call_late", None, [c_uint64, c_void_p, c_int]),
+    ("caller_call_late", None, [c_uint64, c_void_p]),
     ("caller_register", c_int32, [c_ssize_t, POINTER(c_uint64)]),
     ("caller_destroyed", c_long, []),
 ):

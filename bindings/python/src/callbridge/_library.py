@@ -238,8 +238,11 @@ def _declare(library, functions):
 PATH = _find()
 lib = ctypes.CDLL(PATH)
 quick = ctypes.PyDLL(PATH)
-_declare(lib, _OTHERS)
-_declare(quick, _QUICK)
+try:
+    _declare(lib, _OTHERS)
+    _declare(quick, _QUICK)
+except AttributeError as error:
+    raise ImportError("%s is no libcallbridge, or another version of it: %s" % (PATH, error)) from None
 
 _version = quick.cbr_version()
 if (_version >> 16, _version >> 8 & 0xFF) != VERSION:

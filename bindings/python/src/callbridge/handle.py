@@ -99,6 +99,9 @@ class Handle:
     def __int__(self):
         return self.number
 
+    def __reduce__(self):
+        raise TypeError("a handle is of its process, and is neither copied nor pickled; its number may be")
+
     def __repr__(self):
         return "<callbridge.%s %#x%s>" % (type(self).__name__, self.number, "" if self.live else ", gone")
 
