@@ -79,52 +79,6 @@ class Install(InstallCase):
 
 
 class Finding(InstallCase):
-    site = os.path.join(self.folder, "site")
-        self.pip("install", "--no-index", "--no-deps", "--target", site, SOURCE)
-        extensions = glob.glob(site + "/callbridge/_fast*.so")
-        code, said, errors = self.says({"PYTHONPATH": site, "CALLBRIDGE_LIBRARY": LIBRARY})
-        self.assertEqual((code, said), (0, "6 %s %s" % (bool(extensions), LIBRARY)), errors)
-
-    def test_it_does_without_compiler(self):
-        site = os.path.join(self.folder, "site")
-        self.pip("install", "--no-index", "--no-deps", "--target", site, SOURCE, env={"CC": "/no/such/compiler"})
-        self.assertEqual(glob.glob(site + "/callbridge/_fast*.so"), [])
-        code, said, errors = self.says({"PYTHONPATH": site, "CALLBRIDGE_LIBRARY": LIBRARY})
-        self.assertEqual((code, said), (0, "6 False " + LIBRARY), errors)
-
-    def test_a_source_archive_builds_the_same(self):
-        sys.path.insert(0, SOURCE + "/build_backend")
-        self.addCleanup(sys.path.remove, SOURCE + "/build_backend")
-        import callbridge_build
-
-        archive = callbridge_build.build_sdist(self.folder)
-        site = os.path.join(self.folder, "site")
-        self.pip("install", "--no-index", "--no-deps", "--target", site, os.path.join(self.folder, archive))
-        self.assertEqual(self.says({"PYTHONPATH": site, "CALLBRIDGE_LIBRARY": LIBRARY})[0], 0)
-
-    def test_a_virtual_environment_installs_and_uninstalls_it(self):
-        made = subprocess.run([sys.executable, "-m", "venv", self.folder + "/venv"], capture_output=True, text=True)
-        if made.returncode != 0:
-            self.skipTest("no venv here: %s" % made.stdout)
-        python = self.folder + "/venv/bin/python"
-
-        def run(*arguments):
-            return subprocess.run([python, "-I", *arguments], capture_output=True, text=True, timeout=100)
-
-        for arguments in (("install", "--no-index", SOURCE), ("check",)):
-            result = run("-m", "pip", "--disable-pip-version-check", *arguments)
-            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        self.assertEqual(self.says({"CALLBRIDGE_LIBRARY": LIBRARY}, program=python)[0], 0)
-        self.assertEqual(run("-m", "pip", "uninstall", "-y", "callbridge").returncode, 0)
-        self.assertEqual(self.says({"CALLBRIDGE_LIBRARY": LIBRARY}, program=python)[0], 1)
-
-
-class Finding(Install):
-    # Inherited for its helpers; its tests run once.
-    test_pip_installs_it_without_network_and_setuptools = None
-    test_it_does_without_compiler = None
-    test_a_source_archive_builds_the_same = None
-    test_a_virtual_environment_installs_and_uninstalls_it = None
     site = os.path.dirname(os.path.dirname(callbridge.__file__))
 
     def test_the_loader_finds_it(self):
