@@ -97,3 +97,5 @@ class TestCase(unittest.TestCase):
 
 
 fast = callbridge.FAST
+# Else the tests of the C extension would be those of ctypes.
+assert fast == (os.environ["CALLBRIDGE_VARIANT"] == "fast"), "the C extension has not been built"

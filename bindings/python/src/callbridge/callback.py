@@ -1,17 +1,18 @@
 """Callbacks: Python functions that C may call at any time, on any thread, and after they are gone."""
 import functools
 import weakref
-from ctypes import byref, c_uint64
+from ctypes import byref, c_uint64, sizeof
 
 from . import _gate
 from ._contain import own_frames, tellers
-from ._library import CallbackOptions, lib, quick, sized, text
+from ._library import CallbackOptions, lib, quick
 from .errors import ClosedError, check
 from .handle import Reference, end
 from .scope import scope_number
 from .signature import DEFAULT, Signature
 
 METERED = 1
+_SIZE = sizeof(CallbackOptions)
 
 own_frames(__file__)
 
@@ -50,7 +51,7 @@ class Callback(Reference):
     Threads: any.
     """
 
-    __slots__ = ("name", "__wrapped__", "__dict__")
+    __slots__ = ("name", "__wrapped__", "_needs")
 
     def __init__(
         self, function, *, signature=None, name=None, scope=None, home=None, destroy_queue=None, on_error=None,
@@ -72,19 +73,21 @@ class Callback(Reference):
         if name is None:
             # A name's place in a function says little, and names are cut where they are shown.
             name = getattr(named, "__qualname__", "").rpartition("<locals>.")[2] or None
-        options = sized(
-            CallbackOptions,
-            fn=_gate.function_of(signature, DEFAULT),
-            user_data=id(called),
-            destroy=_gate.destroy,
-            signature=signature.number,
-            name=None if name is None else name.encode()[:255].decode(errors="ignore").encode(),
-            scope=scope_number(scope),
-            home=getattr(home, "handle", home) or 0,
-            destroy_queue=getattr(destroy_queue, "handle", destroy_queue) or 0,
-            flags=METERED if metered else 0,
-            fallback=signature.value(fallback),
+        options = CallbackOptions(
+            _SIZE,
+            _gate.function_of(signature, DEFAULT),
+            id(called),
+            _gate.destroy,
+            signature.number,
+            # At most 255 bytes, and not half a character.
+            None if name is None else name.encode()[:255].decode(errors="ignore").encode(),
+            scope_number(scope),
+            getattr(home, "handle", home) or 0,
+            getattr(destroy_queue, "handle", destroy_queue) or 0,
+            METERED if metered else 0,
         )
+        if fallback:
+            options.fallback = signature.value(fallback)
         number = c_uint64()
         # The library's reference is there before the library is: another thread may end the scope at once.
         _gate.hold(called)

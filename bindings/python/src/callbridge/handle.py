@@ -4,7 +4,7 @@ from ctypes import CFUNCTYPE, byref, c_size_t, c_ssize_t, c_uint32, c_uint64, c_
 
 from ._contain import Entry
 from ._library import CallbackInfo, Pin, lib, quick, sized
-from .errors import DEADLOCK, OK, STALE, check, error_of
+from .errors import DEADLOCK, OK, STALE, TIMEOUT, check, error_of
 from .scope import wait
 from .signature import DEFAULT, Signature
 
@@ -136,7 +136,9 @@ class Reference(Handle):
 def end(reference, timeout):
     """Unregisters, and waits until the function is let go of; see Callback.close."""
     reference._finalizer.detach()
-    status = wait(lambda ns: lib.cbr_unregister_wait(reference.number, ns), timeout)
+    status = lib.cbr_unregister_wait(reference.number, 0)
+    if status == TIMEOUT:
+        status = wait(lambda ns: lib.cbr_unregister_wait(reference.number, ns), timeout)
     if status not in (OK, STALE, DEADLOCK):
         raise error_of(status)
     return status != DEADLOCK
