@@ -11,10 +11,10 @@
 
 Submodules: `aio` (queues in asyncio), `directory` (names and keys), `observe` (numbers, log, traces).
 """
+from . import _threads
 from ._gate import FAST
 from ._library import PATH as LIBRARY
 from ._library import quick as _quick
-from ._threads import attach_thread
 from .callback import Callback, callback
 from .errors import (
     CallbackError,

@@ -1,8 +1,10 @@
-"""Threads of other languages: attached to the interpreter once, and detached at their end.
+"""Threads of other languages: attached to the interpreter at their first call, and detached at their end.
 
 Without that, every call on such a thread makes a thread state and drops it, which costs more than all the rest, and
 threading.local is empty each time. The library runs attach on a thread before its first callback of a scope with thread
-hooks; that makes calls of such a scope slower, so there is one apart, with a single callback, which is visited once.
+hooks; that makes calls of such a scope slower, so there is one apart, with a single callback, which the C extension
+visits once a thread. Without the extension threads stay as ctypes has them: its callbacks cannot do this, because at a
+thread's end they would need a thread state themselves.
 """
 from ctypes import byref, c_uint64
 
@@ -11,18 +13,15 @@ from ._library import CallbackOptions, address, lib, quick, sized
 from .errors import check
 from .scope import Scope
 
-_scope = Scope("python threads")
-check(lib.cbr_scope_set_thread_hooks(_scope.handle, _gate.attach, _gate.detach, None, None))
-_visitor = c_uint64()
-check(
-    quick.cbr_register_with(
-        byref(sized(CallbackOptions, fn=_gate.visit, scope=_scope.handle, name=b"attach_thread")), byref(_visitor)
-    )
-)
-_gate.attach_with(address(lib.cbr_call), _visitor.value)
+
+def _attach_all(fast):
+    scope, visitor = Scope("python threads"), c_uint64()
+    check(lib.cbr_scope_set_thread_hooks(scope.handle, fast.ATTACH, fast.DETACH, None, None))
+    options = sized(CallbackOptions, fn=fast.VISIT, scope=scope.handle, name=b"thread")
+    check(quick.cbr_register_with(byref(options), byref(visitor)))
+    fast.attach_with(address(lib.cbr_call), visitor.value)
+    return scope
 
 
-def attach_thread():
-    """Keeps the calling thread attached to the interpreter until its end, if it is one of another language. With the C
-    extension (FAST) a thread's first call does so by itself. Call it in a callback; a second time nothing happens."""
-    check(lib.cbr_call(_visitor.value, None, None))
+# Kept: collected, a scope closes.
+scope = None if _gate.fast is None else _attach_all(_gate.fast)

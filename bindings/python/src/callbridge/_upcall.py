@@ -8,10 +8,9 @@ So exceptions get to ctypes, which tells sys.unraisablehook, and with it whoever
 they are contained. It is also told of a result that does not fit, and of a KeyboardInterrupt before the function's first
 line, which no try in a frame would see. Anybody may replace sys.unraisablehook; an audit hook stays.
 """
-import ctypes
 import operator
 import sys
-from ctypes import CFUNCTYPE, c_ssize_t, c_void_p, py_object, pythonapi
+from ctypes import CFUNCTYPE, c_void_p, py_object, pythonapi
 
 from ._contain import contain
 from ._library import address, quick
@@ -89,49 +88,3 @@ def _destroy(function):
 
 
 destroy = address(_destroy)
-
-# --- threads -----------------------------------------------------------------------------------
-
-_ensure = pythonapi.PyGILState_Ensure
-_ensure.argtypes, _ensure.restype = [], ctypes.c_int
-_this_thread = pythonapi.PyGILState_GetThisThreadState
-_this_thread.argtypes, _this_thread.restype = [], c_void_p
-_thread_id = pythonapi.PyThreadState_GetID
-_thread_id.argtypes, _thread_id.restype = [c_void_p], ctypes.c_uint64
-_interpreter = pythonapi.PyInterpreterState_Get
-_interpreter.argtypes, _interpreter.restype = [], c_void_p
-_first_thread = pythonapi.PyInterpreterState_ThreadHead
-_first_thread.argtypes, _first_thread.restype = [c_void_p], c_void_p
-_next_thread = pythonapi.PyThreadState_Next
-_next_thread.argtypes, _next_thread.restype = [c_void_p], c_void_p
-_clear, _delete = pythonapi.PyThreadState_Clear, pythonapi.PyThreadState_Delete
-_clear.argtypes, _clear.restype = [c_void_p], None
-_delete.argtypes, _delete.restype = [c_void_p], None
-
-
-# ctypes makes a thread state for the time of each call if the thread has none; counted once more, it stays. The
-# token is its number.
-@CFUNCTYPE(c_void_p, c_void_p)
-def _attach(user_data):
-    _ensure()
-    return _thread_id(_this_thread())
-
-
-# By now the thread has forgotten its state, and ctypes has made another one. If it was a thread of Python's own, its
-# state is gone already, and none has the number.
-@CFUNCTYPE(None, c_void_p, c_void_p)
-def _detach(user_data, token):
-    state = _first_thread(_interpreter())
-    while state and _thread_id(state) != token:
-        state = _next_thread(state)
-    if state:
-        _clear(state)
-        _delete(state)
-
-
-@CFUNCTYPE(c_ssize_t, c_void_p, c_void_p)
-def _visit(user_data, arg):
-    return 0
-
-
-attach, detach, visit = address(_attach), address(_detach), address(_visit)
