@@ -186,15 +186,20 @@ class Owners(TestCase):
                 return 4
 
         listener = Listener()
-        handle = callbridge.callback(weakref.WeakMethod(listener.on_event))
-        listener.handle = handle
-        self.assertEqual(call_from_c(handle), (OK, 4))
-        number = int(handle)
+        listener.handle = callbridge.callback(weakref.WeakMethod(listener.on_event))
+        # Another owner does not keep it either.
+        reference = listener.handle.retain()
+        self.assertEqual(call_from_c(reference), (OK, 4))
         gone = weakref.ref(listener)
-        del listener, handle
+        del listener
         self.collect()
         self.assertIsNone(gone(), "a weak callback must not keep its object")
-        self.assertEqual(call_from_c(number)[0], STALE)
+        self.assertEqual(call_from_c(reference)[0], STALE)
+
+    def test_a_callback_keeps_its_scope_and_queues_open(self):
+        handle = callbridge.callback(lambda _: 1, scope=callbridge.Scope(), home=callbridge.Queue(owned=True))
+        self.collect()
+        self.assertEqual(call_from_c(handle), (OK, 1))
 
     def test_a_refused_registration_keeps_nothing(self):
         def function(arg):

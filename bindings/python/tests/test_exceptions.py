@@ -50,6 +50,17 @@ class ForC(TestCase):
             self.assertEqual(call_from_c(handle)[0], PANIC)
         self.assertIn("Mute", last_error())
 
+    def test_an_exception_that_nobody_can_describe_ends_too(self):
+        class Loader:
+            def get_source(self, name):
+                raise RuntimeError("no source")
+
+        names = {"__name__": "nowhere", "__loader__": Loader()}
+        exec(compile("def undescribed(arg): raise ValueError", "nowhere.py", "exec"), names)
+        with callbridge.callback(names["undescribed"]) as handle, self.assertLogs("callbridge"):
+            self.assertEqual(call_from_c(handle)[0], PANIC)
+        self.assertIn("ValueError", last_error())
+
     def test_a_result_that_is_no_number_is_a_type_error(self):
         for result in ("text", 1.5, object()):
             with callbridge.callback(lambda _: result) as handle, self.assertLogs("callbridge") as logs:
@@ -156,6 +167,17 @@ class ForPython(TestCase):
                 queue.post(handle)
                 with self.assertRaises(what):
                     queue.dispatch()
+
+    def test_an_interrupt_is_not_kept(self):
+        def leaves(arg):
+            raise KeyboardInterrupt(Payload())
+
+        with callbridge.callback(leaves) as handle:
+            try:
+                handle()
+            except KeyboardInterrupt:
+                self.assertEqual(Payload.live, 1)
+            self.assertEqual(Payload.live, 0, "without the garbage collector")
 
     def test_a_dispatch_goes_on_after_an_exception(self):
         seen = []

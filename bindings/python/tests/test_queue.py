@@ -86,6 +86,16 @@ class Queues(TestCase):
                 discarded.dispatch()
         self.assertEqual(len(seen), 1)
 
+    def test_a_queue_that_was_closed_long_ago_is_closed(self):
+        queue = callbridge.Queue()
+        queue.close()
+        for _ in range(5000):
+            callbridge.Queue()
+        for use in (queue.dispatch, lambda: queue.dispatch(timeout=None)):
+            with self.assertRaises(callbridge.ClosedError):
+                use()
+        queue.close()
+
     def test_a_waiting_event_keeps_its_callback_alive(self):
         payload = Payload()
         seen = []
