@@ -93,6 +93,17 @@ class Ends(TestCase):
             with self.assertRaises(callbridge.StaleError):
                 use()
 
+    def test_close_lets_go_of_the_function_though_the_object_stays(self):
+        def function(arg):
+            return 1
+
+        function.payload = Payload()
+        handle = callbridge.callback(function)
+        del function
+        self.assertEqual(Payload.live, 1)
+        handle.close()
+        self.assertEqual(Payload.live, 0)
+
     def test_a_second_close_does_nothing(self):
         handle = callbridge.callback(lambda _: 1)
         for _ in range(3):

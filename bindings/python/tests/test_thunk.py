@@ -44,6 +44,21 @@ class Thunks(TestCase):
         gc.collect()
         self.assertEqual(function(0), -3)
 
+    def test_close_ends_the_function_that_the_thunk_was_made_of_and_nobody_elses(self):
+        def own():
+            payload = Payload()
+            return callbridge.Thunk(lambda: payload is None, signature="i32()")
+
+        thunk = own()
+        self.assertEqual(Payload.live, 1)
+        thunk.close()
+        self.assertEqual(Payload.live, 0)
+        with callbridge.callback(lambda: 3, signature="i32()", fallback=-3) as handle:
+            thunk = callbridge.Thunk(handle)
+            thunk.close()
+            self.assertEqual(thunk.function(), -3)
+            self.assertEqual(handle(), 3)
+
     def test_a_dropped_thunk_lets_go_of_its_function(self):
         def own():
             payload = Payload()

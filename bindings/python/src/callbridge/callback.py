@@ -51,7 +51,7 @@ class Callback(Reference):
     Threads: any.
     """
 
-    __slots__ = ("name", "__wrapped__", "_needs")
+    __slots__ = ("name", "_needs")
 
     def __init__(
         self, function, *, signature=None, name=None, scope=None, home=None, destroy_queue=None, on_error=None,
@@ -103,9 +103,7 @@ class Callback(Reference):
         self.name = name
         # Collected, a Scope or Queue closes: not as long as this object needs it.
         self._needs = (scope, home, destroy_queue)
-        if weakly is None:
-            self.__wrapped__ = function
-        else:
+        if weakly is not None:
             weakref.finalize(weakly, lib.cbr_unregister, self.number).atexit = False
 
     def close(self, timeout=None):

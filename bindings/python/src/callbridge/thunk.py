@@ -56,8 +56,9 @@ class Thunk:
     def close(self):
         """The function returns its fallback from now on; calls in flight finish. A second time nothing happens."""
         self._finalizer()
-        if self._own is not None:
-            self._own.close()
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
 
     def __enter__(self):
         return self.function
