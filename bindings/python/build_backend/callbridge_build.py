@@ -71,7 +71,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
                 record.append("%s,sha256=%s,%d" % (name, digest, len(data)))
 
             for path in sorted(PACKAGE.iterdir()):
-                if path.suffix == ".py" or path.name == "py.typed":
+                if path.suffix == ".py":
                     add("callbridge/" + path.name, path.read_bytes())
             if extension is not None:
                 add("callbridge/" + extension.name, extension.read_bytes())

@@ -78,6 +78,34 @@ class Shutdown(TestCase):
         )
         self.assertEqual(result.stdout, "revoked, and still in Python\n")
 
+    def test_the_end_waits_for_a_call_of_a_scope_that_was_dropped(self):
+        result = self.run_python(
+            """
+            import atexit, callbridge, threading
+            from support import CallerThread
+            entered, leave = threading.Event(), threading.Event()
+            def function(arg):
+                entered.set()
+                leave.wait()
+                print("still in Python", flush=True)
+            scope = callbridge.Scope()
+            # Without the Callback, which would keep the scope.
+            reference = callbridge.callback(function, scope=scope).retain()
+            thread = CallerThread(reference, count=1)
+            entered.wait()
+            del scope
+            assert not reference.live
+            # Between the two: the scopes are being closed.
+            from callbridge import scope as module
+            wait = module.wait
+            def let_go(*arguments):
+                leave.set()
+                return wait(*arguments)
+            module.wait = let_go
+            """
+        )
+        self.assertEqual(result.stdout, "still in Python\n")
+
     def test_the_end_does_not_wait_for_ever(self):
         result = self.run_python(
             """

@@ -43,7 +43,8 @@ def current_event():
 
 
 class Queue:
-    """Events for callbacks: any thread posts, and who dispatches calls them. A context manager.
+    """Events for callbacks: any thread posts, and who dispatches calls them. A context manager, which at its end drops
+    what waits.
 
     `capacity`: events that have room; 0: 1024. `policy`: what a post does when there is none: REJECT (FullError),
     DROP_OLDEST, BLOCK. `coalesce`: an event replaces the one of the same callback that waits. `owned`: one thread

@@ -77,9 +77,9 @@ class Scope:
 
 
 def _drop(handle):
-    # In the garbage collector, maybe inside a callback of it: nothing is waited for.
-    _open.pop(handle, None)
-    lib.cbr_scope_close(handle, 0, None)
+    # In the garbage collector, maybe inside a callback of it: nothing is waited for, but at the interpreter's end.
+    if lib.cbr_scope_close(handle, 0, None) in (OK, STALE):
+        _open.pop(handle, None)
 
 
 def scope_number(scope):
