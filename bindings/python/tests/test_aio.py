@@ -40,8 +40,9 @@ class Aio(TestCase):
                 async for event in events:
                     numbers.append(struct.unpack("=Q", event.data)[0])
                     self.assertLessEqual(len(events._waiting), 8)
-                    # A slow reader: the loop gets to the queue between two events.
-                    await asyncio.sleep(0)
+                    # A slow reader: the loop gets to the queue several times between two events.
+                    for _ in range(3):
+                        await asyncio.sleep(0)
                     if len(numbers) == 3000:
                         break
                 self.assertEqual(caller.caller_posted(posting), OK)
