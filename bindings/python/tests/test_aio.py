@@ -85,6 +85,8 @@ class Aio(TestCase):
                 queue.post(handle)
                 await attachment.wait_closed()
                 queue.post(handle)
+                for _ in range(3):
+                    await asyncio.sleep(0)
                 self.assertEqual(len(queue), 1, "nobody dispatches any more")
                 queue.close(discard=True)
 

@@ -2,7 +2,7 @@
 import ctypes
 import logging
 import sys
-from ctypes import CFUNCTYPE, c_bool, c_double, c_int, c_void_p
+from ctypes import CFUNCTYPE, c_bool, c_double, c_float, c_int, c_void_p
 
 import callbridge
 from callbridge.errors import last_error
@@ -90,7 +90,7 @@ class ForC(TestCase):
             self.assertEqual(Payload.live, 0, "without the garbage collector")
 
     def test_a_thunk_returns_its_fallback(self):
-        for restype, fallback in ((c_int, -7), (c_double, 2.5), (c_bool, True), (c_void_p, 0x1234)):
+        for restype, fallback in ((c_int, -7), (c_double, 2.5), (c_float, 1.5), (c_bool, True), (c_void_p, 0x1234)):
             signature = CFUNCTYPE(restype, c_int)
             with callbridge.Thunk(fails, signature=signature, fallback=fallback) as function:
                 with self.assertLogs("callbridge"):

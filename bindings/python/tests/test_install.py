@@ -94,7 +94,14 @@ class Finding(InstallCase):
         self.assertTrue(os.path.samefile(said.split()[-1], LIBRARY))
 
     def test_a_library_that_is_chosen_and_not_there_is_an_import_error(self):
-        code, _, errors = self.says({"PYTHONPATH": self.site, "CALLBRIDGE_LIBRARY": "/no/such/library.so"})
+        # Though there is another one: who has chosen wants no other.
+        code, _, errors = self.says(
+            {
+                "PYTHONPATH": self.site,
+                "CALLBRIDGE_LIBRARY": "/no/such/library.so",
+                "LD_LIBRARY_PATH": os.path.dirname(LIBRARY),
+            }
+        )
         self.assertEqual(code, 1)
         self.assertIn("ImportError: libcallbridge is not found", errors)
 

@@ -36,6 +36,27 @@ class Lifetime(TestCase):
         self.assertEqual(sys.getrefcount(function), references)
         self.assertLess(len(gc.get_objects()) - objects, 100)
 
+    def test_a_call_leaves_nothing_behind(self):
+        def function(arg):
+            return arg + 2**40
+
+        def fails(arg):
+            raise ValueError(arg)
+
+        for called in (function, fails):
+            with callbridge.callback(called, on_error=lambda error: None) as handle:
+
+                def calls():
+                    for number in range(1000):
+                        call_from_c(handle, 2**40 + number)
+
+                calls()
+                self.collect()
+                before = sys.getallocatedblocks()
+                calls()
+                self.collect()
+                self.assertLess(sys.getallocatedblocks() - before, 500)
+
     def test_descriptors_are_closed(self):
         import os
 

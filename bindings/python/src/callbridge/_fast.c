@@ -91,11 +91,7 @@ static intptr_t upcall(void *user_data, void *arg) {
 
 static void destroy(void *user_data) {
   PyGILState_STATE gil = PyGILState_Ensure();
-  /* The garbage collector may have brought us here, with an exception on its way. */
-  PyObject *type, *error, *traceback;
-  PyErr_Fetch(&type, &error, &traceback);
   Py_DECREF((PyObject *)user_data);
-  PyErr_Restore(type, error, traceback);
   PyGILState_Release(gil);
 }
 
