@@ -164,7 +164,9 @@ need_profile_readers() {
 need_languages() {
   need_pprof || true
   need javac=openjdk-17-jdk-headless || true
-  need python3 || true
+  { need python3 && { python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip; } &&
+    { [[ -e $(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h ]] ||
+      install_packages python3-dev; }; } || true
 }
 
 need_rust() {
