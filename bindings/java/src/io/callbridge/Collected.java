@@ -1,6 +1,7 @@
 package io.callbridge;
 
 import java.lang.ref.Cleaner;
+import java.util.concurrent.atomic.LongAdder;
 
 /** What happens to owners that nobody has closed: one daemon thread of the process ends what they own. */
 final class Collected {
@@ -12,10 +13,27 @@ final class Collected {
             return thread;
           });
 
+  private static final LongAdder WAITING = new LongAdder();
+
   private Collected() {}
 
-  /** {@code action} must not refer to {@code owner}. */
+  /** {@code action} must not refer to {@code owner}. It runs once: then, or when the result is cleaned. */
   static Cleaner.Cleanable track(Object owner, Runnable action) {
-    return CLEANER.register(owner, action);
+    Cleaner.Cleanable it = CLEANER.register(owner, new Counted(action));
+    WAITING.increment();
+    return it;
+  }
+
+  private record Counted(Runnable action) implements Runnable {
+    @Override
+    public void run() {
+      WAITING.decrement();
+      action.run();
+    }
+  }
+
+  /** How many actions have not run: for tests. */
+  static long waiting() {
+    return WAITING.sum();
   }
 }
