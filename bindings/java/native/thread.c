@@ -17,7 +17,7 @@ static cbr_scope scope;
 static cbr_handle attacher;
 static int64_t attached;
 
-/* Was this thread attached here? Only then it is detached. */
+/* Was this thread attached here? Not if that has failed. */
 static __thread bool ours;
 
 static JNIEnv *attached_env(void) {

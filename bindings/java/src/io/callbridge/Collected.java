@@ -3,15 +3,23 @@ package io.callbridge;
 import java.lang.ref.Cleaner;
 import java.util.concurrent.atomic.LongAdder;
 
-/** What happens to owners that nobody has closed: one daemon thread of the process ends what they own. */
+/** What happens to owners that nobody has closed: daemon threads of the process end what they own. */
 final class Collected {
-  private static final Cleaner CLEANER =
-      Cleaner.create(
-          task -> {
-            Thread thread = new Thread(task, "callbridge-cleaner");
-            thread.setDaemon(true);
-            return thread;
-          });
+  /** A cleaner has one lock, which many threads that register and close would queue for: they share four. */
+  private static final Cleaner[] CLEANERS = new Cleaner[4];
+
+  static {
+    for (int i = 0; i < CLEANERS.length; i++) {
+      String name = "callbridge-cleaner-" + i;
+      CLEANERS[i] =
+          Cleaner.create(
+              task -> {
+                Thread thread = new Thread(task, name);
+                thread.setDaemon(true);
+                return thread;
+              });
+    }
+  }
 
   private static final LongAdder WAITING = new LongAdder();
 
@@ -19,7 +27,8 @@ final class Collected {
 
   /** {@code action} must not refer to {@code owner}. It runs once: then, or when the result is cleaned. */
   static Cleaner.Cleanable track(Object owner, Runnable action) {
-    Cleaner.Cleanable it = CLEANER.register(owner, new Counted(action));
+    int mine = (int) (Thread.currentThread().getId() % CLEANERS.length);
+    Cleaner.Cleanable it = CLEANERS[mine].register(owner, new Counted(action));
     WAITING.increment();
     return it;
   }

@@ -2,6 +2,8 @@ package io.callbridge;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.AtomicReference;
 
 /** Exceptions stay where they were thrown, and everybody who should know is told. */
 final class FailureTest {
@@ -58,6 +60,28 @@ final class FailureTest {
             arg -> {
               throw new Mute();
             }));
+  }
+
+  @Test
+  static void endlessRecursionThroughCEnds() {
+    AtomicReference<CallbackRef> self = new AtomicReference<>();
+    AtomicLong depth = new AtomicLong();
+    try (CallbackRef ref =
+        CallbackRef.register(
+            arg -> {
+              depth.incrementAndGet();
+              Host.Answer answer = Host.call(self.get().handle(), arg);
+              // The innermost one that is refused: out of stack, or at the library's limit.
+              return answer.status() == Status.OK ? answer.result() : answer.status().code();
+            })) {
+      self.set(ref);
+      Host.Answer answer = Host.call(ref.handle(), 0);
+      Check.that(depth.get() > 10, "depth " + depth);
+      Check.that(
+          answer.status() == Status.PANIC || answer.result() == Status.PANIC.code()
+              || answer.result() == Status.LIMIT.code(),
+          "answer " + answer);
+    }
   }
 
   @Test

@@ -2,6 +2,8 @@ package io.callbridge;
 
 import java.lang.ref.WeakReference;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
@@ -81,6 +83,20 @@ final class LifeTest {
     Captured it = new Captured();
     ref.set(CallbackRef.register(it::call));
     return new WeakReference<>(it);
+  }
+
+  @Test
+  static void closeLeavesNothingToTheCollector() {
+    Captured owner = new Captured();
+    List<CallbackRef> all = new ArrayList<>();
+    long before = Collected.waiting();
+    for (int i = 0; i < 10; i++) {
+      all.add(CallbackRef.register(owner::call));
+      all.add(CallbackRef.weak(owner, Captured::call));
+    }
+    Check.that(Collected.waiting() >= before + 30, "something waits for their end, and for the owner's");
+    all.forEach(CallbackRef::close);
+    Check.that(Collected.waiting() <= before, "nothing does, though they are still there: " + all.size());
   }
 
   @Test
@@ -180,7 +196,7 @@ final class LifeTest {
     AtomicReference<WeakReference<CallbackRef>> ref = new AtomicReference<>();
     long handle = dropped(ref);
     Check.eventuallyCollected(() -> ref.get().get() == null, "Java's owner is collected");
-    // Its cleaner is another thread: it comes before that of what is collected later.
+    // Its cleaner is another thread, which comes to what the same thread has registered in the order of collection.
     CallbackHandle later = new CallbackHandle(CallbackRef.register(new Captured()::call).handle());
     Check.eventuallyCollected(() -> !later.isLive(), "another callback has ended");
     for (int i = 0; i < 3; i++) {
