@@ -13,7 +13,7 @@ final class Bench {
 
   private record Subject(String name, Loop loop) {}
 
-  private static final int REPETITIONS = 7;
+  private static final int REPETITIONS = 11;
 
   private static long sum;
 
