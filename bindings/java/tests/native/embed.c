@@ -18,11 +18,14 @@
 static cbr_handle handle;
 static int64_t entered;
 
-/* Calls until it is refused. */
+static pthread_barrier_t destroyed;
+
+/* Calls until it is refused, and ends when there is no JVM any more that could detach it. */
 static void *calls(void *unused) {
   cbr_status status;
   while ((status = cbr_call(handle, NULL, NULL)) == CBR_OK) __atomic_add_fetch(&entered, 1, __ATOMIC_RELAXED);
   MUST(status == CBR_ERR_STALE);
+  pthread_barrier_wait(&destroyed);
   return unused;
 }
 
@@ -44,11 +47,13 @@ int main(int count, char **arguments) {
   MUST(start != NULL);
   handle = (cbr_handle)(*env)->CallStaticLongMethod(env, class, start);
   MUST(!(*env)->ExceptionCheck(env));
+  MUST(pthread_barrier_init(&destroyed, NULL, 2) == 0);
   MUST(pthread_create(&thread, NULL, calls, NULL) == 0);
   /* Calls of our own, until the other thread has called, too. */
   while (__atomic_load_n(&entered, __ATOMIC_RELAXED) == 0) MUST(cbr_call(handle, NULL, NULL) == CBR_OK);
 
   MUST((*vm)->DestroyJavaVM(vm) == JNI_OK);
+  pthread_barrier_wait(&destroyed);
   MUST(pthread_join(thread, NULL) == 0);
   MUST(cbr_call(handle, NULL, NULL) == CBR_ERR_STALE);
   MUST(cbr_release(handle) == CBR_ERR_STALE);
