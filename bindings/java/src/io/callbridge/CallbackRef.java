@@ -110,7 +110,15 @@ public final class CallbackRef implements AutoCloseable {
     return new CallbackRef(arg -> callWeak(weak, callback, arg), options, owner);
   }
 
-  /** As {@link #weak(Object, BoundCallback, CallbackOptions)}, without options. */
+  /**
+   * As {@link #weak(Object, BoundCallback, CallbackOptions)}, without options.
+   *
+   * @param <T> the owner's type
+   * @param owner held weakly, strongly while a call runs
+   * @param callback kept alive; must not capture the owner
+   * @return the callback's owner
+   * @throws CallbridgeException as {@link #register}
+   */
   public static <T> CallbackRef weak(T owner, BoundCallback<? super T> callback) {
     return weak(owner, callback, new CallbackOptions());
   }
