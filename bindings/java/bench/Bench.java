@@ -30,16 +30,17 @@ final class Bench {
     long sliceNs = arguments.length > 0 && arguments[0].equals("--quick") ? 50_000_000 : 100_000_000;
     Callback target = arg -> sum += arg;
     try (CallbackRef ref = CallbackRef.register(target);
-        CallbackRef foreign = CallbackRef.register(target);
-        CallbackRef shared = CallbackRef.register(target)) {
+        CallbackRef other = CallbackRef.register(target)) {
       List<Subject> subjects =
           List.of(
               new Subject("java bare-upcall", count -> Loops.bare(target, count, true)),
               new Subject("java bare-upcall-unchecked", count -> Loops.bare(target, count, false)),
-              new Subject("java callbridge-upcall", count -> Loops.callbridge(ref.handle(), count)),
-              new Subject("java callbridge-upcall-shared", count -> shared(shared.handle(), count)),
+              new Subject("java callbridge-upcall", count -> Loops.callbridge(ref.handle(), ref.handle(), count)),
+              new Subject(
+                  "java callbridge-upcall-in-turns",
+                  count -> Loops.callbridge(ref.handle(), other.handle(), count)),
               new Subject("java foreign-thread-bare-upcall", count -> Loops.foreignThreadBare(target, count)),
-              new Subject("java foreign-thread-upcall", count -> Loops.foreignThread(foreign.handle(), count)),
+              new Subject("java foreign-thread-upcall", count -> Loops.foreignThread(ref.handle(), count)),
               new Subject("java NewGlobalRef-DeleteGlobalRef", count -> globalRefs(target, count)),
               new Subject("java register-release", count -> registrations(target, count)));
       long[] counts = new long[subjects.size()];
@@ -80,12 +81,6 @@ final class Bench {
       }
       count = took < wantedNs / 20 ? count * 8 : count * 2;
     }
-  }
-
-  /** A callback that other threads call, too: the library enters it by an atomic instruction. */
-  private static long shared(long handle, long count) {
-    Loops.foreignThread(handle, count);
-    return Loops.callbridge(handle, count);
   }
 
   private static long globalRefs(Object target, long count) {

@@ -12,7 +12,7 @@ final class Loops {
 
   static native long bare(Callback target, long count, boolean checked);
 
-  static native long callbridge(long handle, long count);
+  static native long callbridge(long handle, long other, long count);
 
   static native long foreignThread(long handle, long count);
 

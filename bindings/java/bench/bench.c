@@ -41,12 +41,13 @@ static int64_t bare(JNIEnv *env, jobject ref, int64_t count, bool checked) {
   return now() - begin;
 }
 
-static int64_t callbridge(cbr_handle handle, int64_t count) {
+/* One callback over and over, or two in turns. */
+static int64_t callbridge(cbr_handle handle, cbr_handle other, int64_t count) {
   volatile intptr_t kept;
   int64_t begin = now();
   for (int64_t i = 0; i < count; i++) {
     intptr_t result;
-    if (cbr_call(handle, (void *)(intptr_t)i, &result) != CBR_OK) abort();
+    if (cbr_call(i % 2 == 0 ? handle : other, (void *)(intptr_t)i, &result) != CBR_OK) abort();
     kept = result;
   }
   (void)kept;
@@ -63,9 +64,9 @@ JNIEXPORT jlong JNICALL Java_io_callbridge_bench_Loops_bare(JNIEnv *env, jclass 
 }
 
 JNIEXPORT jlong JNICALL Java_io_callbridge_bench_Loops_callbridge(JNIEnv *env, jclass class, jlong handle,
-                                                                  jlong count) {
+                                                                  jlong other, jlong count) {
   (void)env, (void)class;
-  return callbridge((cbr_handle)handle, count);
+  return callbridge((cbr_handle)handle, (cbr_handle)other, count);
 }
 
 /* A thread that the JVM has not made. */
@@ -78,8 +79,8 @@ struct foreign {
 static void *foreign_main(void *arg) {
   struct foreign *it = arg;
   if (it->ref == NULL) {
-    callbridge(it->handle, 1000); /* attaches */
-    it->took = callbridge(it->handle, it->count);
+    callbridge(it->handle, it->handle, 1000); /* attaches */
+    it->took = callbridge(it->handle, it->handle, it->count);
   } else {
     JNIEnv *env;
     if ((*vm)->AttachCurrentThreadAsDaemon(vm, (void **)&env, NULL) != JNI_OK) abort();
