@@ -112,6 +112,15 @@ cbrgo_source cbrgo_source_open(char *name, size_t capacity, uint32_t policy, uin
   return it;
 }
 
+void cbrgo_keep_numbers(cbr_scope scope, char *name) {
+  cbr_queue_options options = CBR_QUEUE_OPTIONS_INIT;
+  cbr_queue queue;
+  options.name = name;
+  options.scope = scope;
+  options.capacity = 1;
+  (void)cbr_queue_open(&options, &queue);
+}
+
 void cbrgo_batch_free(cbrgo_batch *batch) {
   free(batch->bytes);
   free(batch);

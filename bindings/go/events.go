@@ -55,6 +55,7 @@ type Event struct {
 //
 // It lives, with its goroutine, until Close or Drain: C may know it by its numbers alone.
 type Events struct {
+	name     string
 	scope    Scope
 	queue    C.cbr_queue
 	handle   Handle
@@ -64,6 +65,7 @@ type Events struct {
 	c        chan Event
 	stop     chan struct{} // closed by Close
 	stopping sync.Once
+	keeping  sync.Once
 	ended    chan struct{} // closed when the goroutine has ended, and c with it
 	lost     atomic.Uint64
 	dropped  uint64 // at the end, before ended is closed
@@ -87,6 +89,7 @@ func NewEvents(options EventsOptions) (*Events, error) {
 		return nil, err
 	}
 	e := &Events{
+		name:   options.Name,
 		scope:  Scope(it.scope),
 		queue:  it.queue,
 		handle: Handle(it.handle),
@@ -123,15 +126,23 @@ func (e *Events) Queue() uint64 { return uint64(e.queue) }
 // Handle is the callback's number for cbr_post. Called, it gives CBR_ERR_CALLBACK.
 func (e *Events) Handle() Handle { return e.handle }
 
-// Post posts a copy of data from Go. ErrFull, ErrClosed, ErrStale as cbr_post.
+// Post posts a copy of data from Go. ErrFull if the policy is Reject; ErrClosed at the end.
 func (e *Events) Post(data []byte) error {
-	return finish(C.cbrgo_post(e.queue, C.cbr_handle(e.handle), unsafe.Pointer(unsafe.SliceData(data)), C.size_t(len(data))))
+	return ending(finish(C.cbrgo_post(e.queue, C.cbr_handle(e.handle), unsafe.Pointer(unsafe.SliceData(data)), C.size_t(len(data)))))
 }
 
-// Len is how many events wait in the queue; it may have changed already. ErrClosed or ErrStale at the end.
+// Len is how many events wait in the queue; it may have changed already. ErrClosed at the end.
 func (e *Events) Len() (int, error) {
 	r := C.cbrgo_queue_len(e.queue)
-	return int(r.value), finish(r)
+	return int(r.value), ending(finish(r))
+}
+
+// ending makes one of the two things that the library says of a queue that is closed.
+func ending(err error) error {
+	if e, ok := err.(*Error); ok && e.Status == ErrStale {
+		e.Status = ErrClosed
+	}
+	return err
 }
 
 // Dropped is how many events were posted and not delivered: those that the policy has dropped, and after
@@ -175,7 +186,17 @@ func sum(text, metric string) (n uint64) {
 // Drain ends posting and delivers what waits; then the channel is closed. It does not wait for that. Drained
 // or closed already it does nothing.
 func (e *Events) Drain() error {
-	return closed(finish(C.cbrgo_queue_close(e.queue, C.CBR_CLOSE_DRAIN)))
+	return e.closeQueue(C.CBR_CLOSE_DRAIN)
+}
+
+// closeQueue closes the queue, if it is not closed already, and has its numbers stay.
+func (e *Events) closeQueue(mode C.uint32_t) error {
+	e.keeping.Do(func() {
+		name, free := cString(e.name)
+		defer free()
+		C.cbrgo_keep_numbers(C.cbr_scope(e.scope), name)
+	})
+	return closed(finish(C.cbrgo_queue_close(e.queue, mode)))
 }
 
 // closed makes nothing of what says that it is.
@@ -190,7 +211,7 @@ func closed(err error) error {
 // that is done, and may be called by the receiver. Closed again it does nothing.
 func (e *Events) Close() error {
 	e.stopping.Do(func() { close(e.stop) })
-	err := closed(finish(C.cbrgo_queue_close(e.queue, C.CBR_CLOSE_DISCARD)))
+	err := e.closeQueue(C.CBR_CLOSE_DISCARD)
 	<-e.ended
 	return err
 }
@@ -249,7 +270,7 @@ func (e *Events) take() []Event {
 
 // release gives back what the library has, and keeps the number of what was dropped.
 func (e *Events) release() {
-	_ = finish(C.cbrgo_queue_close(e.queue, C.CBR_CLOSE_DISCARD))
+	_ = e.closeQueue(C.CBR_CLOSE_DISCARD)
 	e.dropped, _ = e.count()
 	_, _ = e.scope.Close(-1)
 	_ = e.file.Close()

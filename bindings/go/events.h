@@ -30,6 +30,8 @@ typedef struct cbrgo_source {
 cbrgo_source cbrgo_source_open(char *name, size_t capacity, uint32_t policy, uint32_t flags);
 /* Takes up to `most` events. CBR_ERR_EMPTY only when the queue's descriptor will tell of the next one. */
 cbr_status cbrgo_collect(cbr_queue queue, int fd, size_t most, cbrgo_batch *into);
+/* Has the scope's metrics keep the numbers of its queue of that name when the queue is gone: by another one. */
+void cbrgo_keep_numbers(cbr_scope scope, char *name);
 void cbrgo_batch_free(cbrgo_batch *batch);
 cbrgo_result cbrgo_post(cbr_queue queue, cbr_handle handle, void *data, size_t len);
 cbrgo_result cbrgo_queue_close(cbr_queue queue, uint32_t mode);
