@@ -5,7 +5,7 @@
 
 #include <callbridge.h>
 
-enum { CBRGO_DROPS = 4 };
+enum { CBRGO_DROPS = 2 };
 
 typedef struct cbrgo_result {
   cbr_status status;

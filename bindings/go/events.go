@@ -63,10 +63,11 @@ type Events struct {
 	most     C.size_t
 	file     *os.File
 	c        chan Event
-	stop     chan struct{} // closed by Close
+	stop     chan struct{} // closed when Close begins
+	emptied  chan struct{} // closed when Close has dropped what waited
+	ended    chan struct{} // closed when the goroutine has ended, and c with it
 	stopping sync.Once
 	keeping  sync.Once
-	ended    chan struct{} // closed when the goroutine has ended, and c with it
 	lost     atomic.Uint64
 	dropped  uint64 // at the end, before ended is closed
 }
@@ -89,16 +90,17 @@ func NewEvents(options EventsOptions) (*Events, error) {
 		return nil, err
 	}
 	e := &Events{
-		name:   options.Name,
-		scope:  Scope(it.scope),
-		queue:  it.queue,
-		handle: Handle(it.handle),
-		batch:  it.batch,
-		most:   mostAtOnce,
-		file:   os.NewFile(uintptr(it.fd), "callbridge queue"),
-		c:      make(chan Event),
-		stop:   make(chan struct{}),
-		ended:  make(chan struct{}),
+		name:    options.Name,
+		scope:   Scope(it.scope),
+		queue:   it.queue,
+		handle:  Handle(it.handle),
+		batch:   it.batch,
+		most:    mostAtOnce,
+		file:    os.NewFile(uintptr(it.fd), "callbridge queue"),
+		c:       make(chan Event),
+		stop:    make(chan struct{}),
+		emptied: make(chan struct{}),
+		ended:   make(chan struct{}),
 	}
 	if options.Capacity > 0 && options.Capacity < mostAtOnce {
 		e.most = C.size_t(options.Capacity)
@@ -209,9 +211,12 @@ func closed(err error) error {
 
 // Close ends posting, wakes posters that wait, drops what waits and closes the channel. It returns when
 // that is done, and may be called by the receiver. Closed again it does nothing.
-func (e *Events) Close() error {
-	e.stopping.Do(func() { close(e.stop) })
-	err := e.closeQueue(C.CBR_CLOSE_DISCARD)
+func (e *Events) Close() (err error) {
+	e.stopping.Do(func() {
+		close(e.stop)
+		err = e.closeQueue(C.CBR_CLOSE_DISCARD)
+		close(e.emptied)
+	})
 	<-e.ended
 	return err
 }
@@ -270,6 +275,11 @@ func (e *Events) take() []Event {
 
 // release gives back what the library has, and keeps the number of what was dropped.
 func (e *Events) release() {
+	select {
+	case <-e.stop:
+		<-e.emptied // or the number would not have it all
+	default:
+	}
 	_ = e.closeQueue(C.CBR_CLOSE_DISCARD)
 	e.dropped, _ = e.count()
 	_, _ = e.scope.Close(-1)

@@ -28,21 +28,16 @@ type Args [C.CBRGO_INTS + C.CBRGO_FLOATS]Value
 // what the signature says.
 type TypedFunc func(args Args) (Value, error)
 
-// function is what is kept of a callback as long as C may call it.
+// function is what is kept of a callback as long as C may call it. Without a call it is none, or typed.
 type function struct {
-	call  Func
-	typed *typed
-	ends
+	call Func
+	more *more // nil: nothing
 }
 
-// typed is a function of another signature than a Func's.
-type typed struct {
-	call  TypedFunc
-	shape shape
-}
-
-// ends is what wants to know of a callback's failures and of its end.
-type ends struct {
+// more is what most callbacks have not.
+type more struct {
+	typed   TypedFunc // in place of call
+	shape   shape
 	destroy func()
 	onError func(error)
 	net     runtime.Cleanup // of the value that a weak callback is about
@@ -87,12 +82,12 @@ func callbridge_go_typed(id uintptr, ints, floats *C.uint64_t) (result C.uint64_
 		}
 	}()
 	f := functions.get(id)
-	if f == nil || f.typed == nil {
+	if f == nil || f.more == nil || f.more.typed == nil {
 		fail(C.CBR_ERR_CALLBACK, notRegistered)
-	} else if v, err := f.typed.call(f.typed.shape.args(unsafe.Pointer(ints), unsafe.Pointer(floats))); err != nil {
+	} else if v, err := f.more.typed(f.more.shape.args(unsafe.Pointer(ints), unsafe.Pointer(floats))); err != nil {
 		fail(C.CBR_ERR_CALLBACK, err.Error())
 	} else {
-		result = C.uint64_t(f.typed.shape.result.fit(v))
+		result = C.uint64_t(f.more.shape.result.fit(v))
 	}
 	returned = true
 	return result
@@ -104,22 +99,22 @@ func callbridge_go_destroy(id uintptr) { end(id) }
 //export callbridge_go_error
 func callbridge_go_error(id uintptr, status C.cbr_status, message *C.char) {
 	f := functions.get(id)
-	if f == nil || f.onError == nil {
+	if f == nil || f.more == nil || f.more.onError == nil {
 		return
 	}
 	// It is what failures are told to; nobody is told of its own.
 	defer func() { _ = recover() }()
-	f.onError(&Error{Status(status), C.GoString(message)})
+	f.more.onError(&Error{Status(status), C.GoString(message)})
 }
 
 // end forgets the function of id, which C is done with, and runs its destroy function.
 func end(id uintptr) {
-	f := functions.take(id)
-	if f == nil {
+	more := functions.take(id).more
+	if more == nil {
 		return
 	}
-	f.net.Stop()
-	if f.destroy == nil {
+	more.net.Stop()
+	if more.destroy == nil {
 		return
 	}
 	defer func() {
@@ -127,7 +122,7 @@ func end(id uintptr) {
 			fail(C.CBR_ERR_PANIC, fmt.Sprint(cause))
 		}
 	}()
-	f.destroy()
+	more.destroy()
 }
 
 // contain says of the call that it did not return, and why.

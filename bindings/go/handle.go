@@ -21,8 +21,10 @@ type Handle uint64
 //
 // This is the way for C interfaces that say when they let go. New has a net below it, NewOwned a value.
 func Register(fn Func, options ...Option) (Handle, error) {
-	r := newRegistration(fn, options)
-	return r.register()
+	if len(options) == 0 {
+		return registerPlain(fn)
+	}
+	return newRegistration(fn, options).register()
 }
 
 // RegisterTyped is Register for a function of another signature, such as "i32(ptr,ptr)". Its arguments

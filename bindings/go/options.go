@@ -16,13 +16,13 @@ func WithScope(scope Scope) Option { return func(r *registration) { r.c.scope = 
 // on the goroutine or C thread that ends the last use. If the registration fails it does not run. A panic
 // in it is logged by the library.
 func WithDestroy(destroy func()) Option {
-	return func(r *registration) { r.function.destroy = destroy }
+	return func(r *registration) { r.more.destroy = destroy }
 }
 
 // WithOnError has onError told of every call that ends with an error or a panic, on the thread of the
 // call. A panic in it is dropped.
 func WithOnError(onError func(error)) Option {
-	return func(r *registration) { r.function.onError = onError }
+	return func(r *registration) { r.more.onError = onError }
 }
 
 // WithFallback is what thunks and cbr_call_ptr return when the callback cannot run or fails. 0 otherwise.
@@ -33,68 +33,76 @@ func Metered() Option { return func(r *registration) { r.c.flags |= C.CBR_METERE
 
 // registration is a callback on its way to C.
 type registration struct {
-	function function
-	name     string
-	c        C.cbrgo_registration
+	call Func
+	more more
+	name string
+	c    C.cbrgo_registration
 }
 
 // register makes it a callback. When it fails nothing has changed, and destroy does not run.
 func (r *registration) register() (Handle, error) {
-	if r.function.call == nil && (r.function.typed == nil || r.function.typed.call == nil) {
-		return 0, &Error{ErrNull, "a callback needs a function"}
+	if r.call == nil && r.more.typed == nil {
+		return 0, errNoFunction
 	}
-	f := r.function
-	id := functions.add(&f)
+	id := functions.add(function{r.call, &r.more})
 	if id == 0 {
-		return 0, &Error{ErrLimit, "there are 2^24 Go functions"}
+		return 0, errTooMany
 	}
-	var result C.cbrgo_result
-	if r.isPlain() {
-		result = C.cbrgo_register_plain(C.uintptr_t(id))
-	} else {
-		name, free := cString(r.name)
-		defer free()
-		r.c.id, r.c.name = C.uintptr_t(id), name
-		r.c.tells_destroy, r.c.tells_errors = C.bool(f.destroy != nil), C.bool(f.onError != nil)
-		result = C.cbrgo_register(r.c)
-	}
+	name, free := cString(r.name)
+	defer free()
+	r.c.id, r.c.name = C.uintptr_t(id), name
+	r.c.tells_destroy, r.c.tells_errors = C.bool(r.more.destroy != nil), C.bool(r.more.onError != nil)
+	result := C.cbrgo_register(r.c)
 	if result.status != C.CBR_OK {
-		f.destroy = nil // finish forgets it
+		r.more.destroy = nil // finish forgets it
 	}
 	return Handle(result.value), finish(result)
 }
 
-// isPlain says whether it is nothing but a Func, which is most of them.
-func (r *registration) isPlain() bool {
-	return r.name == "" && r.function.destroy == nil && r.function.onError == nil && r.c == C.cbrgo_registration{}
+// registerPlain is register of nothing but a Func, which is most of them.
+func registerPlain(call Func) (Handle, error) {
+	if call == nil {
+		return 0, errNoFunction
+	}
+	id := functions.add(function{call, nil})
+	if id == 0 {
+		return 0, errTooMany
+	}
+	result := C.cbrgo_register_plain(C.uintptr_t(id))
+	return Handle(result.value), finish(result)
 }
 
+var (
+	errNoFunction = &Error{ErrNull, "a callback needs a function"}
+	errTooMany    = &Error{ErrLimit, "there are 2^24 Go functions"}
+)
+
 // newRegistration is that of a Func.
-func newRegistration(call Func, options []Option) registration {
-	r := registration{function: function{call: call}}
+func newRegistration(call Func, options []Option) *registration {
+	r := &registration{call: call}
 	for _, option := range options {
-		option(&r)
+		option(r)
 	}
 	return r
 }
 
 // newTyped is that of a TypedFunc.
-func newTyped(signature string, fn TypedFunc, options []Option) (registration, error) {
+func newTyped(signature string, fn TypedFunc, options []Option) (*registration, error) {
 	s, err := ParseSignature(signature)
 	if err != nil {
-		return registration{}, err
+		return nil, err
 	}
 	shape, err := shapeOf(s)
 	if err != nil {
-		return registration{}, err
+		return nil, err
 	}
-	r := registration{function: function{typed: &typed{fn, shape}}}
+	r := &registration{more: more{typed: fn, shape: shape}}
 	r.c.signature, r.c.shape = C.cbr_signature(s), C.CBRGO_TYPED
 	if shape.result.isFloat() {
 		r.c.shape = C.CBRGO_TYPED_FLOAT
 	}
 	for _, option := range options {
-		option(&r)
+		option(r)
 	}
 	return r, nil
 }

@@ -52,6 +52,7 @@ type Error struct {
 	Text   string
 }
 
+// Error is the words.
 func (e *Error) Error() string { return e.Text }
 
 // Unwrap gives the Status.

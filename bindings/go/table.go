@@ -29,16 +29,17 @@ type table struct {
 
 type chunk [1 << chunkBits]place
 
+// place is written before its id goes to C, and when C is done with it.
 type place struct {
-	function atomic.Pointer[function]
-	next     atomic.Uint32 // the id of the free place below this one
+	function
+	next atomic.Uint32 // the id of the free place below this one
 }
 
-// get is the function of id; nil if there is none, such as for a pointer that poses as an id.
+// get is the function of id; nil if there can be none, such as for a pointer that poses as an id.
 func (t *table) get(id uintptr) *function {
 	if id>>chunkBits < uintptr(len(t.chunks)) {
 		if c := t.chunks[id>>chunkBits].Load(); c != nil {
-			return c[id&chunkMask].function.Load()
+			return &c[id&chunkMask].function
 		}
 	}
 	return nil
@@ -50,7 +51,7 @@ func (t *table) place(id uintptr) *place {
 }
 
 // add finds a place for the function and returns its id; 0 if all are taken.
-func (t *table) add(f *function) uintptr {
+func (t *table) add(f function) uintptr {
 	for {
 		top := t.free.Load()
 		id := uintptr(uint32(top))
@@ -62,19 +63,18 @@ func (t *table) add(f *function) uintptr {
 		}
 		p := t.place(id)
 		if t.free.CompareAndSwap(top, (top>>32+1)<<32|uint64(p.next.Load())) {
-			p.function.Store(f)
+			p.function = f
 			return id
 		}
 	}
 }
 
 // take empties the place of id, which add has given, and returns what was in it.
-func (t *table) take(id uintptr) *function {
+func (t *table) take(id uintptr) function {
 	p := t.place(id)
-	f := p.function.Swap(nil)
-	if f != nil {
-		t.push(id, p)
-	}
+	f := p.function
+	p.function = function{}
+	t.push(id, p)
 	return f
 }
 

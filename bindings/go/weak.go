@@ -32,7 +32,7 @@ func NewWeak[T any](value *T, fn func(value *T, arg Value) (int, error), options
 	}, options)
 	// Before the registration, so that the callback's end, at any time after it, finds what to stop.
 	number := new(atomic.Uint64)
-	r.function.net = runtime.AddCleanup(value, func(number *atomic.Uint64) {
+	r.more.net = runtime.AddCleanup(value, func(number *atomic.Uint64) {
 		_ = Handle(number.Load()).Unregister()
 	}, number)
 	h, err := r.register()

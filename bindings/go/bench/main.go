@@ -10,8 +10,6 @@ import "C"
 import (
 	"flag"
 	"fmt"
-	"os"
-	"runtime"
 	"runtime/cgo"
 	"time"
 
@@ -45,15 +43,12 @@ type subject struct {
 func subjects() []subject {
 	number := cgo.NewHandle(callbridge.Func(count))
 	handle := must(callbridge.Register(count))
-	thunk := must(callbridge.NewThunk(handle))
+	thunk := must(callbridge.NewPermanentThunk(callbridge.DefaultSignature, handle))
 	return []subject{
 		{"go bare-upcall", func(n int) { C.loop_bare(0, C.long(n)) }},
 		{"go cgo.Handle-upcall", func(n int) { C.loop_cgo_handle(C.uintptr_t(number), C.long(n)) }},
 		{"go callbridge-upcall", func(n int) { C.loop_callbridge(C.cbr_handle(handle), C.long(n)) }},
-		{"go callbridge-thunk", func(n int) {
-			C.loop_thunk(C.uintptr_t(uintptr(thunk.Func())), C.long(n))
-			runtime.KeepAlive(thunk)
-		}},
+		{"go callbridge-thunk", func(n int) { C.loop_thunk(C.uintptr_t(uintptr(thunk.Func())), C.long(n)) }},
 		{"go cgo.Handle-new-delete", func(n int) {
 			for range n {
 				cgo.NewHandle(callbridge.Func(count)).Delete()
@@ -92,7 +87,7 @@ func main() {
 	}
 	for repetition := range *repetitions {
 		for i, it := range all {
-			fmt.Fprintf(os.Stdout, "%s\t%.2f\t%d\n", it.name, measure(it, counts[i]), repetition)
+			fmt.Printf("%s\t%.2f\t%d\n", it.name, measure(it, counts[i]), repetition)
 		}
 	}
 }
