@@ -201,6 +201,12 @@ void cbrgo_abandon_call(void) {
   if (depth > 0) (void)cbr_unwind_to(depth - 1);
 }
 
+void cbrgo_abandon_destroy(void) {
+  /* Its memory was on the stack that is left. */
+  releasing = NULL;
+  abandoning = 0;
+}
+
 /* --- signatures ------------------------------------------------------------------------------- */
 
 cbrgo_result cbrgo_signature_parse(char *text) {

@@ -48,6 +48,8 @@ void cbrgo_start(uintptr_t enter);
 
 /* Leaves the call that the calling goroutine is inside and will not return from. */
 void cbrgo_abandon_call(void);
+/* The same of a destroy function. */
+void cbrgo_abandon_destroy(void);
 
 cbrgo_result cbrgo_register_plain(uintptr_t id);
 cbrgo_result cbrgo_register(cbrgo_registration it);

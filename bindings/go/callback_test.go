@@ -207,9 +207,41 @@ func TestCallbackDestroyRunsOnTheCThreadThatReleasesLast(t *testing.T) {
 func TestCallbackThatAThreadEndsInsideOfIsStillDestroyed(t *testing.T) {
 	var destroyed counter
 	c := must[*callbridge.Callback](t)(callbridge.New(answer(1), callbridge.WithDestroy(destroyed.count)))
-	host.EndInside(c.Handle())
+	host.EndInside(c.Handle(), false, false)
 	ok(t, c.CloseWait(-1))
 	equal(t, "destroyed", destroyed.Load(), 1)
+}
+
+func TestCallbackDestroyRunsAtTheEndOfTheCThreadThatWasInside(t *testing.T) {
+	for _, call := range []bool{false, true} {
+		var destroyed counter
+		c := must[*callbridge.Callback](t)(callbridge.New(answer(1), callbridge.WithDestroy(func() {
+			runtime.GC()
+			destroyed.count()
+		})))
+		host.EndInside(c.Handle(), true, call)
+		equal(t, "destroyed when the thread had ended", destroyed.Load(), 1)
+		ok(t, c.Close())
+	}
+}
+
+func TestCallbackOfManyCThreadsThatComeAndGo(t *testing.T) {
+	var called counter
+	c := must[*callbridge.Callback](t)(callbridge.New(func(callbridge.Value) (int, error) {
+		called.count()
+		return 0, nil
+	}))
+	defer c.Close()
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for range 200 {
+				host.CallOnThread(c.Handle(), 0)
+			}
+		})
+	}
+	group.Wait()
+	equal(t, "called", called.Load(), 800)
 }
 
 func TestCallbackNestsThroughCAndGo(t *testing.T) {

@@ -150,18 +150,20 @@ func TestEventsWakeAReceiverThatSleeps(t *testing.T) {
 
 func TestEventsCloseWakesPostersThatWait(t *testing.T) {
 	const many = 100
-	e := newEvents(t, callbridge.EventsOptions{Policy: callbridge.Block, Capacity: 2})
-	poster := host.StartPoster(e, 0, many)
-	await(t, "the queue is full", func() bool { n, err := e.Len(); return err == nil && n == 2 })
-	ok(t, e.Close())
-	posted := poster.Join()
-	equal(t, "posts", posted.OK+posted.Closed, many)
-	equal(t, "dropped", int(e.Dropped()), posted.OK)
-	_, open := next(t, e.C())
-	equal(t, "the channel is open", open, false)
-	ok(t, e.Close())
-	ok(t, e.Drain())
-	is(t, e.Post(nil), callbridge.ErrClosed)
+	for range 200 {
+		e := newEvents(t, callbridge.EventsOptions{Policy: callbridge.Block, Capacity: 2})
+		poster := host.StartPoster(e, 0, many)
+		await(t, "the queue is full", func() bool { n, err := e.Len(); return err == nil && n == 2 })
+		ok(t, e.Close())
+		posted := poster.Join()
+		equal(t, "posts", posted.OK+posted.Closed, many)
+		equal(t, "dropped", int(e.Dropped()), posted.OK)
+		_, open := next(t, e.C())
+		equal(t, "the channel is open", open, false)
+		ok(t, e.Close())
+		ok(t, e.Drain())
+		is(t, e.Post(nil), callbridge.ErrClosed)
+	}
 }
 
 func TestEventsDrainDeliversWhatWaits(t *testing.T) {

@@ -117,12 +117,19 @@ func end(id uintptr) {
 	if more.destroy == nil {
 		return
 	}
+	returned := false
 	defer func() {
+		if returned {
+			return
+		}
 		if cause := recover(); cause != nil {
 			fail(C.CBR_ERR_PANIC, fmt.Sprint(cause))
+		} else {
+			C.cbrgo_abandon_destroy()
 		}
 	}()
 	more.destroy()
+	returned = true
 }
 
 // contain says of the call that it did not return, and why.

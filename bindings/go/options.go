@@ -9,7 +9,8 @@ type Option func(*registration)
 // WithName names the callback for logs, reports and metrics: at most 255 bytes of UTF-8.
 func WithName(name string) Option { return func(r *registration) { r.name = name } }
 
-// WithScope makes the callback the scope's: closing that ends it.
+// WithScope makes the callback the scope's: closing that ends it. One of a registry is the registry's, a
+// singleton the process's.
 func WithScope(scope Scope) Option { return func(r *registration) { r.c.scope = C.cbr_scope(scope) } }
 
 // WithDestroy has destroy run once, when nobody is inside the callback any more and nobody can enter it:

@@ -100,18 +100,36 @@ func TestWeakValueIsNeverCalledOnceCollected(t *testing.T) {
 	}
 }
 
-func TestWeakCallbackEndedByGoLeavesNothingAtTheValue(t *testing.T) {
-	value := &account{}
+func TestWeakValueThatWasCollectedIsDestroyedWithoutACall(t *testing.T) {
 	var destroyed counter
-	for range 1000 {
-		h := must[callbridge.Handle](t)(callbridge.NewWeak(value, (*account).add, callbridge.WithDestroy(destroyed.count)))
-		ok(t, h.Unregister())
+	h := must[callbridge.Handle](t)(callbridge.NewWeak(&account{}, (*account).add, callbridge.WithDestroy(destroyed.count)))
+	awaitCollection(t, "destroy", func() bool { return destroyed.Load() == 1 })
+	is(t, h.Release(), callbridge.ErrStale)
+}
+
+func TestWeakCallbackEndedByGoLeavesNothingAtTheValue(t *testing.T) {
+	const many = 50000
+	value := &account{}
+	use := func(times int) {
+		for range times {
+			h := must[callbridge.Handle](t)(callbridge.NewWeak(value, (*account).add))
+			ok(t, h.Unregister())
+		}
 	}
-	equal(t, "destroyed", destroyed.Load(), 1000)
+	heap := func() int64 {
+		collect(t)
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return int64(stats.HeapAlloc)
+	}
+	use(100)
+	before := heap()
+	use(many)
+	// What one left, a cleanup and its argument, would be 24 bytes at the least.
+	if grown := heap() - before; grown > many*24/4 {
+		t.Fatalf("%d bytes stayed for %d callbacks that are gone", grown, many)
+	}
 	runtime.KeepAlive(value)
-	value = nil
-	collect(t)
-	equal(t, "destroyed", destroyed.Load(), 1000)
 }
 
 func TestOwnedNeedsAValueAndAFunction(t *testing.T) {

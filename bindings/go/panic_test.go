@@ -123,3 +123,24 @@ func TestPanicGoexitEndsTheCall(t *testing.T) {
 	ok(t, outer.CloseWait(-1))
 	equal(t, "destroyed", destroyed.Load(), 2)
 }
+
+func TestPanicGoexitInDestroyLeavesOthersInOrder(t *testing.T) {
+	var group sync.WaitGroup
+	for range 10 {
+		group.Go(func() {
+			h, err := callbridge.Register(answer(1), callbridge.WithDestroy(runtime.Goexit))
+			if err == nil {
+				err = h.Release()
+			}
+			t.Error("it went on after Goexit", err)
+		})
+	}
+	group.Wait()
+	for i := range 1000 {
+		var destroyed counter
+		h := must[callbridge.Handle](t)(callbridge.Register(answer(i), callbridge.WithDestroy(destroyed.count)))
+		equal(t, "the result", must[int](t)(h.Call(nil)), i)
+		ok(t, h.UnregisterWait(-1))
+		equal(t, "destroyed", destroyed.Load(), 1)
+	}
+}

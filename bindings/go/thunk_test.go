@@ -68,6 +68,33 @@ func TestThunkPassesEveryTypeOfArgument(t *testing.T) {
 	equal(t, "void() was called", called.Load(), 1)
 }
 
+func TestThunkLooksAtNoMoreOfARegisterThanItsTypeHas(t *testing.T) {
+	const dirt = 0xfedcba9876543280
+	for _, it := range []struct {
+		kind string
+		want callbridge.Value
+	}{
+		{"bool", 1}, {"i8", callbridge.Int(-128)}, {"u8", 0x80}, {"i16", callbridge.Int(0x3280)}, {"u16", 0x3280},
+		{"i32", callbridge.Int(0x76543280)}, {"u32", 0x76543280}, {"u64", dirt}, {"ptr", dirt},
+	} {
+		var got callbridge.Value
+		thunk, _ := typedThunk(t, it.kind+"("+it.kind+")", func(a callbridge.Args) (callbridge.Value, error) {
+			got = a[0]
+			return dirt, nil
+		})
+		result := host.CallRaw(thunk.Func(), dirt)
+		equal(t, "the argument as "+it.kind, got, it.want)
+		equal(t, "the result as "+it.kind, callbridge.Value(result), it.want)
+	}
+	var got float32
+	thunk, _ := typedThunk(t, "u32(f32)", func(a callbridge.Args) (callbridge.Value, error) {
+		got = a[0].Float32()
+		return a[0], nil // nothing but its own 32 bits
+	})
+	host.CallFloat(thunk.Func(), 1.5)
+	equal(t, "the argument as f32", got, 1.5)
+}
+
 func TestThunkOfMoreArgumentsThanRegistersIsRefused(t *testing.T) {
 	_, err := callbridge.NewTyped("i32(i32,i32,i32,i32,i32,i32,i32,i32)", compare)
 	is(t, err, callbridge.ErrUnsupported)

@@ -30,8 +30,8 @@ func Float64(f float64) Value { return Value(math.Float64bits(f)) }
 // Float32 makes a Value of a float.
 func Float32(f float32) Value { return Value(math.Float32bits(f)) }
 
-// Pointer makes a Value of a pointer to C's memory. Of Go's only what the caller keeps alive: a callback
-// must not return a pointer to Go memory.
+// Pointer makes a Value of a pointer to C's memory. It is no reference to Go's: that goes to a callback with
+// Call, and is not for a result.
 func Pointer(p unsafe.Pointer) Value { return Value(uintptr(p)) }
 
 // Int is the value as a signed integer.

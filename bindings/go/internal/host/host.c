@@ -183,16 +183,28 @@ double host_call_mixed(uintptr_t fn) {
 float host_call_float(uintptr_t fn, float x) { return ((float (*)(float))fn)(x); }
 int8_t host_call_small(uintptr_t fn, int8_t x) { return ((int8_t(*)(int8_t))fn)(x); }
 void host_call_void(uintptr_t fn) { ((void (*)(void))fn)(); }
+uint64_t host_call_raw(uintptr_t fn, uint64_t x) { return ((uint64_t(*)(uint64_t))fn)(x); }
 
 /* --- pins ------------------------------------------------------------------------------------- */
 
+struct stay {
+  cbr_handle handle;
+  bool unregister, call;
+};
+
 static void *enter_and_end(void *arg) {
+  struct stay *it = arg;
   cbr_pin pin;
-  must(cbr_enter(*(cbr_handle *)arg, 0, &pin) == CBR_OK, "cbr_enter");
+  if (it->call) must(cbr_call(it->handle, NULL, NULL) == CBR_OK, "cbr_call");
+  must(cbr_enter(it->handle, 0, &pin) == CBR_OK, "cbr_enter");
+  if (it->unregister) must(cbr_unregister(it->handle) == CBR_OK, "cbr_unregister");
   return NULL;
 }
 
-void host_end_inside(cbr_handle handle) { run(enter_and_end, &handle); }
+void host_end_inside(cbr_handle handle, bool unregister, bool call) {
+  struct stay it = {handle, unregister, call};
+  run(enter_and_end, &it);
+}
 
 host_outcome host_call_with(cbr_handle handle, uintptr_t user_data) {
   cbr_pin pin;

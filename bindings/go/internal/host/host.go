@@ -121,8 +121,16 @@ func CallSmall(fn unsafe.Pointer, x int8) int8 {
 // CallVoid calls a void().
 func CallVoid(fn unsafe.Pointer) { C.host_call_void(C.uintptr_t(uintptr(fn))) }
 
-// EndInside enters the callback on a C thread that ends without leaving it.
-func EndInside(h callbridge.Handle) { C.host_end_inside(C.cbr_handle(h)) }
+// CallRaw calls it as if it were a u64(u64), whatever it is.
+func CallRaw(fn unsafe.Pointer, x uint64) uint64 {
+	return uint64(C.host_call_raw(C.uintptr_t(uintptr(fn)), C.uint64_t(x)))
+}
+
+// EndInside enters the callback on a C thread that ends without leaving it. With unregister the thread has
+// ended the callback before, with call it has called it before.
+func EndInside(h callbridge.Handle, unregister, call bool) {
+	C.host_end_inside(C.cbr_handle(h), C.bool(unregister), C.bool(call))
+}
 
 // CallWith calls the callback's C function with a user_data that is not its own.
 func CallWith(h callbridge.Handle, userData uintptr) Outcome {

@@ -47,9 +47,12 @@ double host_call_mixed(uintptr_t fn);  /* f64(i8,f64,u16,f32,bool,i64) */
 float host_call_float(uintptr_t fn, float x); /* f32(f32) */
 int8_t host_call_small(uintptr_t fn, int8_t x); /* i8(i8) */
 void host_call_void(uintptr_t fn);
+/* As if it were u64(u64): what the registers have beside a narrower type is the caller's, and the result's. */
+uint64_t host_call_raw(uintptr_t fn, uint64_t x);
 
-/* A thread that enters the callback and ends without leaving it. */
-void host_end_inside(cbr_handle handle);
+/* A thread that enters the callback and ends without leaving it; with `unregister` it has ended the callback
+ * before, so that destroy runs when the thread ends; with `call` it has called Go before. */
+void host_end_inside(cbr_handle handle, bool unregister, bool call);
 /* Enters the callback and calls its function with another user_data. */
 host_outcome host_call_with(cbr_handle handle, uintptr_t user_data);
 
