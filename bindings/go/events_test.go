@@ -149,11 +149,11 @@ func TestEventsWakeAReceiverThatSleeps(t *testing.T) {
 }
 
 func TestEventsCloseWakesPostersThatWait(t *testing.T) {
-	const many = 100
+	const many, capacity = 2000, 500 // dropping so many takes a while
 	for range 200 {
-		e := newEvents(t, callbridge.EventsOptions{Policy: callbridge.Block, Capacity: 2})
+		e := newEvents(t, callbridge.EventsOptions{Policy: callbridge.Block, Capacity: capacity})
 		poster := host.StartPoster(e, 0, many)
-		await(t, "the queue is full", func() bool { n, err := e.Len(); return err == nil && n == 2 })
+		await(t, "the queue is full", func() bool { n, err := e.Len(); return err == nil && n == capacity })
 		ok(t, e.Close())
 		posted := poster.Join()
 		equal(t, "posts", posted.OK+posted.Closed, many)
