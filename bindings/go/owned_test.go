@@ -79,7 +79,7 @@ func TestWeakValueThatWasCollectedMakesCallsStale(t *testing.T) {
 }
 
 func TestWeakValueIsNeverCalledOnceCollected(t *testing.T) {
-	for range 50 {
+	for range 15 {
 		value := &account{total: 1}
 		h := must[callbridge.Handle](t)(callbridge.NewWeak(value, func(a *account, _ callbridge.Value) (int, error) {
 			if a == nil || a.total != 1 {
