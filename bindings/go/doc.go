@@ -25,7 +25,8 @@
 // # Threads
 //
 // Everything may be used on any goroutine, and inside callbacks and destroy functions. A callback runs on the
-// thread that calls, in a goroutine of its own if that is C's. No lock is held while it runs.
+// thread that calls: in the goroutine that has called C, or in one of its own if the thread is C's. No lock is
+// held while it runs.
 //
 // # Errors
 //

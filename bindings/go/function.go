@@ -21,7 +21,7 @@ import (
 // error.
 type Func func(arg Value) (int, error)
 
-// Args are the arguments of a TypedFunc; as many as its signature has are set.
+// Args are the arguments of a TypedFunc, room for as many as have registers; those of its signature are set.
 type Args [C.CBRGO_INTS + C.CBRGO_FLOATS]Value
 
 // TypedFunc is a Go callback of another signature, and otherwise as Func. Of its result the caller gets
