@@ -1288,7 +1288,9 @@ cbr_status cbr_queue_select(const cbr_queue *queues,
 /**
  * cbr_queue_fd gives a descriptor for an event loop of the host's: readable while events wait, and for
  * ever once the queue is closed. Poll it, and call cbr_queue_dispatch with timeout 0 when it is readable;
- * do not read it.
+ * do not read it. That is for level-triggered polling. Where it is edge-triggered (EPOLLET), look after each
+ * CBR_ERR_EMPTY with poll(2) whether it is readable still, and then dispatch again: a post that finds it
+ * readable makes no new edge.
  * Ownership: a duplicate (close-on-exec) that the caller closes, also after the queue was closed.
  * Threads: any.
  * Returns: CBR_OK; CBR_ERR_SYSTEM if the process may open no more; CBR_ERR_CLOSED; CBR_ERR_STALE;
