@@ -101,6 +101,7 @@ TEST(an_answer_is_no_misuse) {
   CHECK_STATUS(cbr_call(handle, NULL, NULL), CBR_ERR_PANIC);
   CHECK_STATUS(cbr_name_find(0, "nobody", &found), CBR_ERR_NOT_FOUND);
   CHECK_STATUS(cbr_queue_dispatch(queue, 0, 0, NULL), CBR_ERR_EMPTY);
+  CHECK_STATUS(cbr_queue_dispatch(queue, 0, 1, NULL), CBR_ERR_TIMEOUT);
   CHECK_OK(cbr_queue_close(queue, CBR_CLOSE_DISCARD));
   CHECK_STATUS(cbr_post(queue, handle, NULL, 0), CBR_ERR_CLOSED);
   CHECK_OK(cbr_unregister(handle));
@@ -130,6 +131,11 @@ TEST(a_host_that_does_everything_wrong_is_not_flooded) {
   int64_t seconds = (now_ns() - begin) / INT64_C(1000000000) + 2;
   CHECK(it.lines >= 100);
   CHECK(it.lines <= seconds * 101);
+  /* In the next second it hears what it has missed. */
+  for (uint64_t number = 20001; strstr(it.all, " were left out") == NULL; number++) {
+    it.all[0] = '\0';
+    CHECK_STATUS(cbr_call(number << 32 | UINT64_C(1) << 28 | 1, NULL, NULL), CBR_ERR_STALE);
+  }
 }
 
 TEST(an_event_that_fails_is_logged_with_its_words_unless_somebody_is_told) {
@@ -151,6 +157,34 @@ static void be_told(void *user_data, cbr_handle handle, cbr_status status, const
   (void)user_data, (void)handle, (void)message;
   CHECK_EQ(status, CBR_ERR_PANIC);
   told++;
+}
+
+static intptr_t fails_at_length(void *user_data, void *arg) {
+  (void)arg;
+  CHECK_OK(cbr_fail(CBR_ERR_PANIC, user_data));
+  return 0;
+}
+
+TEST(a_line_takes_the_longest_name_and_the_longest_words) {
+  struct sink it = {0};
+  char name[256], words[512];
+  cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;
+  cbr_handle handle;
+  cbr_queue queue;
+  memset(name, 'n', sizeof name - 1);
+  memset(words, 'w', sizeof words - 1);
+  name[sizeof name - 1] = words[sizeof words - 1] = '\0';
+  options.fn = (cbr_any_fn)fails_at_length;
+  options.user_data = words;
+  options.name = name;
+  CHECK_OK(cbr_register_with(&options, &handle));
+  CHECK_OK(cbr_queue_open(NULL, &queue));
+  listen_to(&it, 0, CBR_LOG_WARN);
+  CHECK_OK(cbr_post(queue, handle, NULL, 0));
+  CHECK_OK(cbr_queue_dispatch(queue, 0, 0, NULL));
+  CHECK_EQ(it.lines, 1);
+  CHECK_CONTAINS(it.last, name);
+  CHECK_CONTAINS(it.last, words);
 }
 
 TEST(an_event_whose_error_function_is_told_is_not_logged) {
@@ -497,11 +531,15 @@ CHILD(changes_its_filter) {
   CHECK_STATUS(cbr_call(6, NULL, NULL), CBR_ERR_STALE);
   CHECK_OK(cbr_log_to_stderr(NULL));
   CHECK_STATUS(cbr_call(7, NULL, NULL), CBR_ERR_STALE);
+  CHECK_OK(cbr_log_to_stderr("warn/what no line says"));
+  CHECK_STATUS(cbr_call(8, NULL, NULL), CBR_ERR_STALE);
+  CHECK_OK(cbr_log_to_stderr("warn/never was"));
+  CHECK_STATUS(cbr_call(9, NULL, NULL), CBR_ERR_STALE);
 }
 
 static void check_lines(const char *output, const char *numbers) {
   char found[16] = "";
-  for (int number = 1; number <= 7; number++) {
+  for (int number = 1; number <= 9; number++) {
     char line[96];
     snprintf(line, sizeof line, "cbr_call: stale: the object is gone, or never was: %#018x", number);
     if (strstr(output, line) != NULL) found[strlen(found)] = (char)('0' + number);
@@ -512,13 +550,15 @@ static void check_lines(const char *output, const char *numbers) {
 TEST(what_goes_to_stderr_is_filtered_at_run_time) {
   char output[8192];
   check_child("changes_its_filter", NULL, NULL, output, sizeof output);
-  check_lines(output, "2567");
+  check_lines(output, "25679");
+  check_child("changes_its_filter", "CALLBRIDGE_LOG", "", output, sizeof output);
+  check_lines(output, "25679");
 }
 
 TEST(without_a_filter_the_variable_says_what_goes_to_stderr) {
   char output[8192];
   check_child("changes_its_filter", "CALLBRIDGE_LOG", "error", output, sizeof output);
-  check_lines(output, "256");
+  check_lines(output, "2569");
 }
 
 CHILD(has_both) {
@@ -532,5 +572,45 @@ CHILD(has_both) {
 TEST(sink_and_stderr_both_get_a_line) {
   char output[8192];
   check_child("has_both", NULL, NULL, output, sizeof output);
+  check_lines(output, "1");
+}
+
+CHILD(has_both_at_levels_of_their_own) {
+  struct sink it = {0};
+  cbr_queue queue;
+  listen_to(&it, 0, CBR_LOG_WARN);
+  CHECK_OK(cbr_log_to_stderr("debug"));
+  CHECK_OK(cbr_queue_open(NULL, &queue)); /* says so to who wants to follow */
+  CHECK_EQ(it.lines, 0);
+  CHECK_OK(cbr_log_to_stderr("error"));
+  CHECK_STATUS(cbr_call(1, NULL, NULL), CBR_ERR_STALE);
+  CHECK_EQ(it.lines, 1);
+}
+
+TEST(sink_and_stderr_have_levels_of_their_own) {
+  char output[8192];
+  check_child("has_both_at_levels_of_their_own", NULL, NULL, output, sizeof output);
+  CHECK_CONTAINS(output, "is open");
+  check_lines(output, "");
+}
+
+static void *misuses_while_cancelled(void *arg) {
+  CHECK_EQ(pthread_cancel(pthread_self()), 0);
+  CHECK_STATUS(cbr_call(1, NULL, NULL), CBR_ERR_STALE);
+  *(int *)arg = 1;
+  pthread_testcancel();
+  return NULL;
+}
+
+CHILD(prints_while_cancelled) {
+  int returned = 0;
+  CHECK_OK(cbr_log_to_stderr("warn"));
+  CHECK(run_on_thread(misuses_while_cancelled, &returned) == PTHREAD_CANCELED);
+  CHECK_EQ(returned, 1);
+}
+
+TEST(printing_a_line_is_no_cancellation_point) {
+  char output[8192];
+  check_child("prints_while_cancelled", NULL, NULL, output, sizeof output);
   check_lines(output, "1");
 }
