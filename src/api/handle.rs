@@ -32,7 +32,8 @@ impl Handle {
     ) -> Result<F::Output, Error> {
         with_record("Handle::call", self, |record| {
             let wanted = Some(Signature(F::SIGNATURE));
-            let pinned = explained(record, ENGINE.enter_pin(record, self, wanted))?;
+            // Strictly: at every check level, as no promise of the caller's says that it fits.
+            let pinned = explained(record, ENGINE.enter_pin::<true>(record, self, wanted))?;
             let inside = Inside { record, pin: pinned.pin };
             // SAFETY: it was registered with this signature, and is alive while we are inside.
             let output = unsafe { F::call(pinned.function, pinned.user_data, arguments) };

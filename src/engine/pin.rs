@@ -42,8 +42,9 @@ impl Pin {
 
 impl Engine {
     /// Enters for as long as the pin lives. `signature` is what the host will call; none: unchecked.
+    /// STRICT: compared at any check level.
     #[inline(always)]
-    pub(crate) fn enter_pin(
+    pub(crate) fn enter_pin<const STRICT: bool>(
         &self,
         record: &Record,
         handle: Handle,
@@ -52,11 +53,11 @@ impl Engine {
         let stay = match self.enter::<true>(record, handle) {
             Ok(stay) => stay,
             Err(fault) => {
-                let (frame, slot) = self.enter_special_pin(record, signature, fault)?;
+                let (frame, slot) = self.enter_special_pin::<STRICT>(record, signature, fault)?;
                 Stay { record, frame, slot, handle }
             }
         };
-        let stay = self.checked(stay, signature)?;
+        let stay = self.checked::<STRICT>(stay, signature)?;
         let tag = record.next_pin();
         stay.frame.tag.set(tag);
         let token = u64::from(tag.number()) << 32
@@ -69,14 +70,15 @@ impl Engine {
     /// What is left of a special callback's. (The signature is compared once more afterwards.)
     #[cold]
     #[inline(never)]
-    fn enter_special_pin<'a>(
+    fn enter_special_pin<'a, const STRICT: bool>(
         &'a self,
         record: &'a Record,
         signature: Option<Signature>,
         fault: Fault,
     ) -> Result<(&'a Frame, &'a Slot), Fault> {
         let (frame, slot) = self.enter_special(record, fault)?;
-        self.checked(Stay { record, frame, slot, handle: frame.handle() }, signature)?;
+        let stay = Stay { record, frame, slot, handle: frame.handle() };
+        self.checked::<STRICT>(stay, signature)?;
         let leaving = LeavingCold(self, record, frame, slot);
         self.begin_span(record, frame, slot, true);
         std::mem::forget(leaving);
@@ -95,7 +97,7 @@ impl Engine {
             Ok(entered) => entered,
             Err(fault) => self.enter_special(record, fault)?,
         };
-        let stay = self.checked(Stay { record, frame, slot, handle }, signature)?;
+        let stay = self.checked::<false>(Stay { record, frame, slot, handle }, signature)?;
         let mut held = pinned(stay, Pin { token: 0, record: 0 });
         held.pin.token = self.hold(stay)?.0;
         probes::call_begin(handle, slot);
@@ -103,13 +105,17 @@ impl Engine {
     }
 
     #[inline(always)]
-    fn checked<'a>(&self, stay: Stay<'a>, signature: Option<Signature>) -> Result<Stay<'a>, Fault> {
+    fn checked<'a, const STRICT: bool>(
+        &self,
+        stay: Stay<'a>,
+        signature: Option<Signature>,
+    ) -> Result<Stay<'a>, Fault> {
         if let Some(Signature(want)) = signature {
             // Relaxed: published with LIVE.
             let have = stay.slot.signature.load(Relaxed);
             if want != have {
                 // Part by part: in registers, where the stay would be spilled.
-                self.mismatched(stay.record, stay.frame, stay.slot, have, want)?;
+                self.mismatched::<STRICT>(stay.record, stay.frame, stay.slot, have, want)?;
             }
         }
         Ok(stay)
@@ -117,7 +123,7 @@ impl Engine {
 
     #[cold]
     #[inline(never)]
-    fn mismatched(
+    fn mismatched<const STRICT: bool>(
         &self,
         record: &Record,
         frame: &Frame,
@@ -125,7 +131,7 @@ impl Engine {
         have: u64,
         want: u64,
     ) -> Result<(), Fault> {
-        if self.check.is_handles_only() {
+        if !STRICT && self.check.is_handles_only() {
             return Ok(());
         }
         self.leave_cold(record, frame, slot)?;

@@ -133,7 +133,7 @@ pub unsafe extern "C-unwind" fn cbr_enter(
             cbr_enter(handle, signature, out_pin)
         });
     };
-    match ENGINE.enter_pin(record, Handle(handle), wanted(signature)) {
+    match ENGINE.enter_pin::<false>(record, Handle(handle), wanted(signature)) {
         Ok(pinned) => {
             // SAFETY: not NULL, and the caller's promise.
             unsafe { out_pin.write(cbr_pin::new(&pinned)) };

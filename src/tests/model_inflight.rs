@@ -134,7 +134,7 @@ fn model_a_thread_that_ends_inside_a_pin_leaves_it() {
         let (record, subject) = (world.record(), Subject::new(1));
         let handle = world.register(record, &subject);
         let caller = world.spawn(move |world, record| {
-            let _ = world.engine().enter_pin(record, handle, None);
+            let _ = world.engine().enter_pin::<false>(record, handle, None);
         });
         assert_eq!(world.engine().unregister(record, handle), Ok(()));
         caller.join().unwrap();
