@@ -8,6 +8,7 @@ mod sealed {
     pub trait Value {}
     pub trait Returned {}
     pub trait Function {}
+    pub trait Closure<F> {}
 }
 
 /// A type that C has, too: integers, floating-point numbers, `bool`, pointers.
@@ -127,7 +128,19 @@ pub trait Function: sealed::Function + 'static {
 pub trait PlainFunction: Function {}
 
 /// A closure that can be a callback that is called as `F`. It may run on any thread, on several at once.
-pub trait Closure<F: Function>: Send + Sync + 'static {
+///
+/// Closures and functions are that, and nothing else can be: what would be called is not checked.
+///
+/// ```compile_fail,E0277
+/// struct Mine;
+/// impl callbridge::Closure<fn(i32) -> i32> for Mine {
+///     fn trampoline() -> unsafe extern "C-unwind" fn() {
+///         extern "C-unwind" fn of_another_signature() {}
+///         of_another_signature
+///     }
+/// }
+/// ```
+pub trait Closure<F: Function>: sealed::Closure<F> + Send + Sync + 'static {
     /// The C function that takes this closure as its user_data.
     #[doc(hidden)]
     fn trampoline() -> unsafe extern "C-unwind" fn();
@@ -163,6 +176,10 @@ macro_rules! functions {
 
         impl<R: Returned, $($type: Plain),*> PlainFunction for fn($($type),*) -> R {}
 
+        impl<C, R: Returned, $($type: Value),*> sealed::Closure<fn($($type),*) -> R> for C where
+            C: Fn($($type),*) -> R
+        {
+        }
         impl<C, R: Returned, $($type: Value),*> Closure<fn($($type),*) -> R> for C
         where
             C: Fn($($type),*) -> R + Send + Sync + 'static,
