@@ -23,6 +23,14 @@ use std::any::Any;
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// A C function that ends calls, which Rust code may be inside of, is not for safe code.
+///
+/// ```compile_fail,E0133
+/// callbridge::cbr_unwind_to(0);
+/// ```
+#[cfg(doctest)]
+struct UnwindToIsUnsafe;
+
 /// The calling thread's last failure in words, as `cbr_last_error` has them; "" if there was none.
 #[must_use]
 pub fn last_error() -> String {

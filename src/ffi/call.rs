@@ -253,9 +253,10 @@ pub extern "C" fn cbr_depth() -> u32 {
 /// Threads: the one that jumped.
 /// Returns: CBR_OK; CBR_ERR_INVALID if `depth` is greater than cbr_depth().
 #[unsafe(no_mangle)]
-pub extern "C-unwind" fn cbr_unwind_to(depth: u32) -> cbr_status {
+pub unsafe extern "C-unwind" fn cbr_unwind_to(depth: u32) -> cbr_status {
     let Some(record) = engine::current() else {
-        return first_use("cbr_unwind_to", 0, move || cbr_unwind_to(depth));
+        // SAFETY: the same argument.
+        return first_use("cbr_unwind_to", 0, move || unsafe { cbr_unwind_to(depth) });
     };
     let here = 0;
     report("cbr_unwind_to", 0, ENGINE.unwind_to(record, depth, StackPlace::of(&here)))
