@@ -42,6 +42,19 @@ fn a_handle_is_not_called_as_something_else_at_any_check_level() {
 }
 
 #[test]
+fn a_panic_whose_payloads_panic_as_they_go_stays_inside() {
+    struct Outer;
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            std::panic::panic_any(Bomb);
+        }
+    }
+    let callback = Callback::new(|_: i32| -> i16 { std::panic::panic_any(Outer) }).unwrap();
+    assert_eq!(callback.call((1,)), Err(Error::Panic));
+    assert_eq!(callback.thunk().unwrap().call((1,)), 0);
+}
+
+#[test]
 fn a_value_that_panics_as_it_is_dropped_is_not_the_posters_failure() {
     let queue = Queue::builder().capacity(1).policy(Policy::DropOldest).open().unwrap();
     let listener = queue.listen(std::mem::forget::<Bomb>).unwrap();

@@ -66,8 +66,11 @@ fn contained<T>(body: impl FnOnce() -> T) -> Option<T> {
             let text = CString::new(words_of(&*payload).replace('\0', "")).unwrap_or_default();
             // SAFETY: `text` is a string.
             unsafe { ffi::cbr_fail(ffi::CBR_ERR_PANIC, text.as_ptr()) };
-            // It is the closure's, and may panic as it goes.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            // It is the closure's, and may panic as it goes; what it panics with then may do so again, and
+            // stays for ever.
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(again);
+            }
             None
         }
     }
