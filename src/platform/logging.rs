@@ -6,6 +6,7 @@ use super::{environment, memory, output};
 use crate::error::Error;
 pub(crate) use log::Level;
 use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 // Not by the door to atomics: these belong to the process, and no model has them.
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -61,7 +62,7 @@ pub(crate) fn line(level: Level, words: impl FnOnce() -> String) {
 
 #[cold]
 fn write(level: Level, words: impl FnOnce() -> String) {
-    let prints = log::log_enabled!(target: TARGET_STR, level);
+    let prints = contained(|| log::log_enabled!(target: TARGET_STR, level));
     // Acquire: partner: the store in `set_sink`.
     let sinks = level as u32 <= SINK_LEVEL.load(Acquire);
     if !prints && !sinks || !memory::is_there(LINE) {
@@ -72,7 +73,10 @@ fn write(level: Level, words: impl FnOnce() -> String) {
         let _not_now = NotNow::begin();
         let words = words();
         if prints {
-            log::log!(target: TARGET_STR, level, "{words}");
+            contained(|| {
+                log::log!(target: TARGET_STR, level, "{words}");
+                true
+            });
         }
         words
     };
@@ -88,6 +92,16 @@ fn write(level: Level, words: impl FnOnce() -> String) {
         // (No text that C gave, or that we write, has a NUL; another would end the line.)
         forward(level, CStr::from_bytes_until_nul(&line).unwrap_or_default());
     }
+}
+
+/// Asks the logger. It may be a Rust host's, and panic: that must not pass through what we are in the middle
+/// of, nor into C. (A logger is Rust code; nothing foreign unwinds out of it.)
+fn contained(ask: impl FnOnce() -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|payload| {
+        // It may panic as it goes.
+        std::mem::forget(payload);
+        false
+    })
 }
 
 /// A logger that has been asked for. They stay: another thread may be in the middle of one.
