@@ -9,11 +9,13 @@ mod callback;
 mod function;
 mod handle;
 mod queue;
+#[cfg(not(miri))]
 mod thunk;
 
 pub use callback::{Builder, Callback};
 pub use function::{Closure, Function, Plain, PlainFunction, Returned, Value};
 pub use queue::{Listener, Policy, PostError, Queue, QueueBuilder, Sender};
+#[cfg(not(miri))]
 pub use thunk::Thunk;
 
 use crate::engine::{Handle, Record};
