@@ -1,5 +1,6 @@
 package io.callbridge;
 
+import java.lang.management.ManagementFactory;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
@@ -9,6 +10,9 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicLongArray;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import javax.management.ObjectName;
 
 /** Many callbacks, made and given up by many threads at once. */
 final class StressTest {
@@ -84,12 +88,30 @@ final class StressTest {
     // Once before it counts: by then everything is loaded and compiled.
     round(cleaned, new Times(), ROUNDS);
     round(Finalized::new, new Times(), ROUNDS);
+    long before = jvmGlobalRefs();
     for (int round = 0; round < ROUNDS; round++) {
       round(cleaned, byCleaner, round);
       round(Finalized::new, byFinalizer, round);
     }
+    // The binding's count is its own; this is the JVM's. It makes some for its threads, but no hundreds.
+    long left = jvmGlobalRefs() - before;
+    Check.that(left < 100, "the JVM counts " + left + " global references more");
     print("cleaner", byCleaner);
     print("finalize()", byFinalizer);
+  }
+
+  /** How many global references the JVM has, as it says at the end of a thread dump. */
+  private static long jvmGlobalRefs() throws Exception {
+    Object dump =
+        ManagementFactory.getPlatformMBeanServer()
+            .invoke(
+                new ObjectName("com.sun.management:type=DiagnosticCommand"),
+                "threadPrint",
+                new Object[] {new String[0]},
+                new String[] {String[].class.getName()});
+    Matcher refs = Pattern.compile("JNI global refs: (\\d+)").matcher((String) dump);
+    Check.that(refs.find(), "a thread dump without a count");
+    return Long.parseLong(refs.group(1));
   }
 
   private static void print(String kind, Times times) {
@@ -134,6 +156,7 @@ final class StressTest {
         step.await();
         Check.equal((long) CALLBACKS, scope.stats().live(), "all alive at a time");
         Check.equal(references + CALLBACKS, Native.globalRefs(), "a global reference each");
+        Check.that(jvmGlobalRefs() >= CALLBACKS, "the JVM counts them, too");
         step.await();
       } catch (BrokenBarrierException broken) {
         throw new AssertionError("a thread has failed", failure.get());
