@@ -86,6 +86,26 @@ fn model_a_callback_that_ends_itself_is_destroyed_after_its_last_call() {
 }
 
 #[test]
+fn model_a_nested_call_is_seen_by_a_scan() {
+    explore(|mode| {
+        let world = World::new(mode);
+        let (record, subject, outer) = (world.record(), Subject::new(1), Subject::new(2));
+        let handle = world.register(record, &subject);
+        let around = world.register(record, &outer);
+        let caller = world.spawn(move |world, record| {
+            // Deeper than the frames that every scan looks at.
+            let stay = world.engine().enter::<false>(record, around).unwrap();
+            world.try_call(record, handle);
+            world.engine().leave(stay).unwrap();
+        });
+        assert_eq!(world.engine().unregister(record, handle), Ok(()));
+        caller.join().unwrap();
+        assert_eq!(world.engine().unregister(record, around), Ok(()));
+        assert_eq!((subject.destroyed(), outer.destroyed()), (1, 1));
+    });
+}
+
+#[test]
 fn model_a_hold_keeps_the_data_until_another_thread_leaves_it() {
     explore(|mode| {
         let world = World::new(mode);
@@ -93,7 +113,9 @@ fn model_a_hold_keeps_the_data_until_another_thread_leaves_it() {
         let handle = world.register(record, &subject);
         let engine = world.engine();
         let token = engine.hold(engine.enter::<false>(record, handle).unwrap()).unwrap();
+        let held = subject.clone();
         let leaver = world.spawn(move |world, record| {
+            assert_eq!(held.destroyed(), 0, "held");
             assert_eq!(world.engine().end_hold(record, token), Ok(()));
             assert_eq!(world.engine().end_hold(record, token), Err(Error::Stale), "left once");
         });

@@ -42,6 +42,19 @@ fn model_two_producers_lose_nothing() {
 }
 
 #[test]
+fn model_an_event_that_a_plain_store_publishes_is_whole() {
+    explore(|_| {
+        let ring = Arc::new(Ring::new(1).unwrap());
+        let inner = ring.clone();
+        let producer = thread::spawn(move || {
+            assert!(inner.push_with(true, |cell| cell.write(&event(1))).is_some());
+        });
+        assert_eq!(wait_and_pop(&ring), 1);
+        producer.join().unwrap();
+    });
+}
+
+#[test]
 fn model_a_producers_events_come_in_order_through_a_ring_of_one() {
     explore(|_| {
         let ring = Arc::new(Ring::new(1).unwrap());
