@@ -96,7 +96,8 @@ impl Queue {
     }
 
     /// Has `closure` called with every value that is posted to the listener, one after the other in the order
-    /// of each poster. What it panics with is told to nobody but the statistics: the dispatch goes on.
+    /// of each poster, or several at once if several threads dispatch. What it panics with is logged and
+    /// counted, and the dispatch goes on.
     ///
     /// # Errors
     /// As [`Callback::new`].
