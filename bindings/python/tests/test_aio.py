@@ -92,6 +92,39 @@ class Aio(TestCase):
 
         self.run_async(main())
 
+    def test_a_queue_is_in_one_loop_once(self):
+        queue = callbridge.Queue()
+
+        async def main(leave):
+            events = aio.Events(queue)
+            for attach in (aio.attach, aio.Events):
+                with self.assertRaises(RuntimeError):
+                    attach(queue)
+            queue.post(events.handle, b"still read")
+            self.assertEqual((await events.__anext__()).data, b"still read")
+            if leave:
+                events.close()
+                aio.attach(queue).close()
+
+        # The second loop ends with the queue in it; the third one is another.
+        for leave in (True, False, True):
+            self.run_async(main(leave))
+
+    def test_events_are_posted_to_their_own_queue_and_not_called(self):
+        async def main():
+            queue, other = callbridge.Queue(), callbridge.Queue()
+            async with aio.Events(queue) as events:
+                with self.assertRaises(callbridge.PanicError) as raised:
+                    events.handle()
+                self.assertIn("posted to their own queue", str(raised.exception))
+                other.post(events.handle, b"astray")
+                with self.assertLogs("callbridge"):
+                    self.assertEqual(other.dispatch(), 1)
+                queue.post(events.handle, b"here")
+                self.assertEqual((await events.__anext__()).data, b"here")
+
+        self.run_async(main())
+
     def test_a_callback_that_fails_does_not_stop_the_loop(self):
         async def main():
             told, done = [], asyncio.Event()

@@ -10,6 +10,7 @@
 """
 import asyncio
 import collections
+import weakref
 
 from .callback import Callback
 from .errors import ClosedError
@@ -22,7 +23,7 @@ def attach(queue, loop=None, budget=64):
 
 
 class Attachment:
-    """A queue in a loop. `close` takes it out; `await attachment.wait_closed()` until that, or the queue's end.
+    """A queue in a loop: one loop, and there once, or it is a RuntimeError. `close` takes it out; `await attachment.wait_closed()` until that, or the queue's end.
     An async context manager.
 
     `budget`: events at most before the loop gets to its other work.
@@ -32,8 +33,13 @@ class Attachment:
     def __init__(self, queue, loop=None, budget=64):
         self.queue, self.budget = queue, budget
         self.loop = loop or asyncio.get_running_loop()
+        other = queue.attachment and queue.attachment()
+        if other is not None and not other._ended.done() and not other.loop.is_closed():
+            # A loop has one reader of a descriptor, and would forget the first.
+            raise RuntimeError("%r is attached to a loop already" % (queue,))
         self._ended = self.loop.create_future()
         self.loop.add_reader(queue.fileno(), self._ready)
+        queue.attachment = weakref.ref(self)
 
     def _ready(self):
         try:
@@ -70,8 +76,17 @@ class Events(Attachment):
         waiting = self._waiting = collections.deque()
         self._news = asyncio.Event()
         self._paused = False
+        number = queue.handle
+
         # Not a method of self: the callback would keep this object alive.
-        self.handle = Callback(lambda _: waiting.append(current_event()), name=name, scope=scope)
+        def put(_):
+            event = current_event()
+            if event is None or event.queue != number:
+                # On another thread, maybe, where nobody would wake the reader.
+                raise RuntimeError("events are posted to their own queue, not called")
+            waiting.append(event)
+
+        self.handle = Callback(put, name=name, scope=scope)
         super().__init__(queue, loop, pending)
 
     def _ready(self):

@@ -64,6 +64,8 @@ class Queue:
         handle, descriptor = c_uint64(), c_int()
         check(lib.cbr_queue_open(byref(options), byref(handle)))
         self.handle, self.name = handle.value, name
+        # A weak reference of what has put it into a loop: see aio.
+        self.attachment = None
         try:
             check(quick.cbr_queue_fd(self.handle, byref(descriptor)))
         except BaseException:
