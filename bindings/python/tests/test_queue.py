@@ -212,6 +212,23 @@ class Queues(TestCase):
             second.dispatch()
             self.assertIs(callbridge.select([first, second]), first)
 
+    def test_a_timeout_may_be_as_long_as_one_likes(self):
+        with callbridge.callback(lambda arg: 3) as handle:
+            for timeout in (float("inf"), 1e10):
+                with callbridge.Queue() as queue:
+                    queue.post(handle, timeout=timeout)
+                    self.assertEqual(queue.dispatch(timeout=timeout), 1)
+                    # Both are about to wait.
+                    for wait in (lambda: callbridge.select([queue], timeout), lambda: queue.dispatch(timeout=timeout)):
+                        threading.Timer(0.01, queue.post, (handle,)).start()
+                        self.assertTrue(wait())
+                        queue.dispatch()
+                with callbridge.Queue() as queue:
+                    dispatcher = threading.Thread(target=queue.dispatch, args=(1, 30))
+                    dispatcher.start()
+                    self.assertEqual(queue.call(handle, timeout=timeout), 3)
+                    dispatcher.join()
+
     def test_a_signal_interrupts_who_waits(self):
         class Alarm(Exception):
             pass

@@ -257,8 +257,8 @@ def address(function):
 
 
 def nanoseconds(seconds):
-    """A timeout as the library has it, of Python's: None waits for ever."""
-    return -1 if seconds is None else max(0, int(seconds * 1e9))
+    """A timeout as the library has it, of Python's: None waits for ever, and math.inf 292 years."""
+    return -1 if seconds is None else max(0, int(min(seconds * 1e9, 2**63 - 1)))
 
 
 def text(value):

@@ -129,7 +129,7 @@ class Queue:
             if left is not None and left <= 0:
                 return 0
             # poll, and not the library's wait: signal handlers of Python run in it.
-            _poll(self._descriptor, left)
+            _poll([self._descriptor], left)
 
     def adopt(self):
         """Makes the calling thread the owner."""
@@ -167,10 +167,12 @@ def _drop(handle, descriptor):
     os.close(descriptor)
 
 
-def _poll(descriptor, timeout):
+def _poll(descriptors, timeout):
+    """Until one is readable, or `timeout` seconds, or a day, have passed: poll takes no more than some weeks."""
     poll = polling.poll()
-    poll.register(descriptor, polling.POLLIN)
-    poll.poll(None if timeout is None else timeout * 1000)
+    for descriptor in descriptors:
+        poll.register(descriptor, polling.POLLIN)
+    poll.poll(None if timeout is None else min(timeout, 86400) * 1000)
 
 
 def select(queues, timeout=None):
@@ -189,7 +191,4 @@ def select(queues, timeout=None):
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return None
-        poll = polling.poll()
-        for queue in queues:
-            poll.register(queue.fileno(), polling.POLLIN)
-        poll.poll(None if left is None else left * 1000)
+        _poll([queue.fileno() for queue in queues], left)
