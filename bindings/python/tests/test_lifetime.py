@@ -36,6 +36,30 @@ class Lifetime(TestCase):
         self.assertEqual(sys.getrefcount(function), references)
         self.assertLess(len(gc.get_objects()) - objects, 100)
 
+    def test_a_long_lived_object_keeps_nothing_of_its_callbacks(self):
+        class Lives:
+            def method(self, arg):
+                return 1
+
+        lives = Lives()
+
+        def left():
+            self.collect()
+            return len(weakref.finalize._registry)
+
+        before = left()
+        for _ in range(100):
+            callbridge.callback(weakref.WeakMethod(lives.method)).close()
+            callbridge.callback(weakref.WeakMethod(lives.method))
+        self.assertLessEqual(left(), before)
+        # One that others own still ends with the object.
+        owned = callbridge.callback(weakref.WeakMethod(lives.method)).retain()
+        self.collect()
+        self.assertTrue(owned.live)
+        del lives
+        self.collect()
+        self.assertFalse(owned.live)
+
     def test_a_call_leaves_nothing_behind(self):
         def function(arg):
             return arg + 2**40

@@ -41,6 +41,27 @@ class Shutdown(TestCase):
         )
         self.assertEqual(result.stdout, "late CBR_ERR_STALE CBR_ERR_STALE -4\n")
 
+    def test_callbacks_in_a_scope_that_python_has_not_opened_end_as_well(self):
+        result = self.run_python(
+            """
+            import callbridge
+            from ctypes import byref, c_uint64
+            from callbridge import _library, scope
+            from support import caller
+            other = c_uint64()
+            assert _library.lib.cbr_scope_open(b"of C's", byref(other)) == 0
+            for number in (0, other.value):
+                for _ in range(1000):
+                    callbridge.callback(print, scope=number)
+                assert len(scope._elsewhere) < 300, len(scope._elsewhere)
+                handle = callbridge.callback(lambda arg: print("called"), scope=number)
+                kept = handle.retain()
+            thunk = callbridge.Thunk(lambda number: number, signature="i32(i32)", fallback=-4, scope=other.value)
+            caller.caller_call_late(handle.number, thunk.address)
+            """
+        )
+        self.assertEqual(result.stdout, "late CBR_ERR_STALE CBR_ERR_STALE -4\n")
+
     def test_threads_of_cs_that_call_all_the_time_survive_the_end(self):
         for _ in range(3):
             result = self.run_python(

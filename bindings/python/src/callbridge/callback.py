@@ -8,7 +8,7 @@ from ._contain import own_frames, tellers
 from ._library import CallbackOptions, lib, quick
 from .errors import ClosedError, check
 from .handle import Reference, end
-from .scope import scope_number
+from .scope import end_with_interpreter, scope_number
 from .signature import DEFAULT, Signature
 
 METERED = 1
@@ -27,6 +27,23 @@ def _weak(reference):
         return function(*args)
 
     return call
+
+
+class _Watch:
+    """Ends a callback with the object that it is of. That may live long, so nothing stays there afterwards."""
+
+    def __init__(self, watched, number):
+        self._finalizer = weakref.finalize(watched, lib.cbr_unregister, number)
+        self._finalizer.atexit = False
+
+    def end(self):
+        self._finalizer.detach()
+
+    def release(self, number):
+        """Gives back the reference of a Callback that was collected. Others may have some, and then it goes on."""
+        lib.cbr_release(number)
+        if not quick.cbr_is_live(number):
+            self.end()
 
 
 class Callback(Reference):
@@ -51,7 +68,7 @@ class Callback(Reference):
     Threads: any.
     """
 
-    __slots__ = ("name", "_needs")
+    __slots__ = ("name", "_needs", "_watch")
 
     def __init__(
         self, function, *, signature=None, name=None, scope=None, home=None, destroy_queue=None, on_error=None,
@@ -73,6 +90,7 @@ class Callback(Reference):
         if name is None:
             # A name's place in a function says little, and names are cut where they are shown.
             name = getattr(named, "__qualname__", "").rpartition("<locals>.")[2] or None
+        owner = scope_number(scope)
         options = CallbackOptions(
             _SIZE,
             _gate.function_of(signature, DEFAULT),
@@ -81,7 +99,7 @@ class Callback(Reference):
             signature.number,
             # At most 255 bytes, and not half a character.
             None if name is None else name.encode()[:255].decode(errors="ignore").encode(),
-            scope_number(scope),
+            owner,
             getattr(home, "handle", home) or 0,
             getattr(destroy_queue, "handle", destroy_queue) or 0,
             METERED if metered else 0,
@@ -96,15 +114,15 @@ class Callback(Reference):
         except BaseException:
             _gate.let_go(called)
             raise
-        super().__init__(number.value, signature)
+        end_with_interpreter(number.value, owner)
+        watch = self._watch = None if weakly is None else _Watch(weakly, number.value)
+        super().__init__(number.value, signature, lib.cbr_release if watch is None else watch.release)
         if on_error is not None:
             called.on_error = on_error
             tellers[self.number] = called
         self.name = name
         # Collected, a Scope or Queue closes: not as long as this object needs it.
         self._needs = (scope, home, destroy_queue)
-        if weakly is not None:
-            weakref.finalize(weakly, lib.cbr_unregister, self.number).atexit = False
 
     def close(self, timeout=None):
         """Ends the callback for everybody, and waits, `timeout` seconds at most, until no call is inside and the
@@ -113,7 +131,11 @@ class Callback(Reference):
         Returns False inside a call of it (or where the wait could never end): it is revoked, and the function is let
         go of when that call returns. Raises WaitTimeout: it is revoked; close again to wait on.
         """
-        return end(self, timeout)
+        try:
+            return end(self, timeout)
+        finally:
+            if self._watch is not None:
+                self._watch.end()
 
 
 def callback(function=None, **options):

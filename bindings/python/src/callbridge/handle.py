@@ -116,9 +116,9 @@ class Reference(Handle):
 
     __slots__ = ("_finalizer",)
 
-    def __init__(self, number, signature=None):
+    def __init__(self, number, signature=None, release=lib.cbr_release):
         super().__init__(number, signature)
-        self._finalizer = weakref.finalize(self, lib.cbr_release, self.number)
+        self._finalizer = weakref.finalize(self, release, self.number)
         # At the interpreter's end the scopes are closed, which is the order that C needs.
         self._finalizer.atexit = False
 

@@ -5,7 +5,7 @@ import weakref
 from ctypes import byref, c_size_t, c_uint64
 
 from . import _gate
-from ._library import lib, nanoseconds, text
+from ._library import lib, nanoseconds, quick, text
 from .errors import OK, STALE, TIMEOUT, ClosedError, check, error_of
 
 # How long the end of the interpreter waits for callbacks that run.
@@ -89,6 +89,29 @@ def scope_number(scope):
 
 _open = {}
 _root = []
+# Callbacks in scopes that Python has not opened, a plugin's or the process's, which its end does not close. Those that
+# are gone are forgotten when there are so many.
+_elsewhere = set()
+_elsewhere_many = 100
+
+
+def end_with_interpreter(number, scope):
+    """Has a callback of the scope end with the interpreter at the latest."""
+    global _elsewhere_many
+    if scope in _open:
+        return
+    _elsewhere.add(number)
+    if _gate.closed:
+        lib.cbr_unregister(number)
+    if len(_elsewhere) >= _elsewhere_many:
+        for it in list(_elsewhere):
+            if not quick.cbr_is_live(it) and lib.cbr_unregister_wait(it, 0) in (OK, STALE):
+                _elsewhere.discard(it)
+        _elsewhere_many = max(100, 2 * len(_elsewhere))
+
+
+def _close(handle, timeout_ns):
+    return lib.cbr_scope_close(handle, timeout_ns, None)
 
 
 def root():
@@ -104,8 +127,9 @@ def _end():
     not entered any more. What runs is waited for, with the GIL released."""
     _gate.closed = True
     deadline = time.monotonic() + EXIT_TIMEOUT
-    scopes = list(_open)
-    for handle in scopes:
-        lib.cbr_scope_close(handle, 0, None)
-    for handle in scopes:
-        wait(lambda ns: lib.cbr_scope_close(handle, ns, None), max(0.0, deadline - time.monotonic()))
+    everything = [(_close, scope) for scope in list(_open)]
+    everything += [(lib.cbr_unregister_wait, callback) for callback in list(_elsewhere)]
+    for end, handle in everything:
+        end(handle, 0)
+    for end, handle in everything:
+        wait(lambda ns: end(handle, ns), max(0.0, deadline - time.monotonic()))
