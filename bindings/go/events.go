@@ -177,8 +177,9 @@ func (e *Events) count() (uint64, error) {
 func sum(text, metric string) (n uint64) {
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, metric+"{") {
-			_, value, _ := strings.Cut(line, "} ")
-			i, _ := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
+			// From the end: a label may have anything in it.
+			line = strings.TrimSpace(line)
+			i, _ := strconv.ParseUint(line[strings.LastIndexByte(line, ' ')+1:], 10, 64)
 			n += i
 		}
 	}

@@ -109,6 +109,16 @@ func TestEventsRejectTellsThePosterAndCounts(t *testing.T) {
 	equal(t, "dropped", e.Dropped(), uint64(posted.Full))
 }
 
+func TestEventsCountDropsWhateverTheirName(t *testing.T) {
+	for _, name := range []string{"", `a} 7`, "a\"b\\c\n} 8 d"} {
+		e := must[*callbridge.Events](t)(callbridge.NewEvents(callbridge.EventsOptions{Name: name, Capacity: 1, Policy: callbridge.Reject}))
+		posted := host.StartPoster(e, 0, 100).Join()
+		equal(t, "dropped", e.Dropped(), uint64(posted.Full))
+		ok(t, e.Close())
+		equal(t, "dropped at the end", e.Dropped(), 100)
+	}
+}
+
 func TestEventsOfSeveralSourcesGoIntoOneSelect(t *testing.T) {
 	const many = 3000
 	a := newEvents(t, callbridge.EventsOptions{Policy: callbridge.Block, Capacity: 16})
