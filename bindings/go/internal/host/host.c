@@ -76,6 +76,7 @@ cbr_status host_unregister_on_thread(cbr_handle handle) {
 struct host_callers {
   cbr_handle handle;
   intptr_t (*fn)(void *);
+  long pause_ns; /* after every 16 calls; 0: none */
   atomic_bool stop;
   atomic_long ok, stale, other;
   int count;
@@ -84,7 +85,9 @@ struct host_callers {
 
 static void *caller(void *arg) {
   host_callers *it = arg;
-  while (!atomic_load(&it->stop)) {
+  struct timespec pause = {0, it->pause_ns};
+  for (unsigned calls = 1; !atomic_load(&it->stop); calls++) {
+    if (it->pause_ns > 0 && calls % 16 == 0) nanosleep(&pause, NULL);
     if (it->fn) {
       (void)it->fn(NULL);
       atomic_fetch_add(&it->ok, 1);
@@ -97,11 +100,12 @@ static void *caller(void *arg) {
   return NULL;
 }
 
-host_callers *host_callers_start(int threads, cbr_handle handle, uintptr_t fn) {
+host_callers *host_callers_start(int threads, cbr_handle handle, uintptr_t fn, long pause_ns) {
   host_callers *it = calloc(1, sizeof *it + (size_t)threads * sizeof it->threads[0]);
   must(it != NULL, "calloc");
   it->handle = handle;
   it->fn = (intptr_t (*)(void *))fn;
+  it->pause_ns = pause_ns;
   it->count = threads;
   for (int i = 0; i < threads; i++) it->threads[i] = start(caller, it);
   return it;

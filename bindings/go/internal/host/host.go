@@ -51,12 +51,17 @@ type Counts struct{ OK, Stale, Other int }
 
 // CallersOf starts threads that call the handle.
 func CallersOf(threads int, h callbridge.Handle) Callers {
-	return Callers{C.host_callers_start(C.int(threads), C.cbr_handle(h), 0)}
+	return Callers{C.host_callers_start(C.int(threads), C.cbr_handle(h), 0, 0)}
+}
+
+// CallersInBursts starts threads that call the handle, and make a pause of a millisecond after every 16 calls.
+func CallersInBursts(threads int, h callbridge.Handle) Callers {
+	return Callers{C.host_callers_start(C.int(threads), C.cbr_handle(h), 0, 1_000_000)}
 }
 
 // CallersOfFunc starts threads that call the function pointer.
 func CallersOfFunc(threads int, fn unsafe.Pointer) Callers {
-	return Callers{C.host_callers_start(C.int(threads), 0, C.uintptr_t(uintptr(fn)))}
+	return Callers{C.host_callers_start(C.int(threads), 0, C.uintptr_t(uintptr(fn)), 0)}
 }
 
 func counts(it C.host_counts) Counts { return Counts{int(it.ok), int(it.stale), int(it.other)} }

@@ -21,7 +21,7 @@ cbr_status host_unregister_on_thread(cbr_handle handle);
 
 /* Threads that call a handle, or with fn a function pointer, until they are stopped. */
 typedef struct host_callers host_callers;
-host_callers *host_callers_start(int threads, cbr_handle handle, uintptr_t fn);
+host_callers *host_callers_start(int threads, cbr_handle handle, uintptr_t fn, long pause_ns);
 typedef struct host_counts {
   long ok, stale, other;
 } host_counts;
