@@ -61,9 +61,12 @@ impl Engine {
         unbind: impl Fn(),
     ) -> Result<Closed, Error> {
         self.revoke_scope(record, scope)?;
-        // None: another one who closes it was faster. An entry that serves another scope by now does
-        // no harm: its locks are refused to us.
-        let Some(entry) = self.find_scope(scope) else { return Ok((0, Ok(()))) };
+        // None: another one who closes it was faster, and is about to free its slot. An entry that
+        // serves another scope by now does no harm: its locks are refused to us.
+        let Some(entry) = self.find_scope(scope) else {
+            let slot = self.slots.at(scope.index());
+            return Ok((0, self.wait_until_ended(record, slot, scope, patience)));
+        };
         self.end_members(record, scope, entry, &unbind)?;
         Ok(loop {
             // ORDER[wait] the counter, then the look; partner: `tell_closers`.
