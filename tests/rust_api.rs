@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use callbridge::{Callback, Error, Policy, Queue, Sender};
+use callbridge::{
+    Builder, Callback, Error, Function, Handle, Listener, Policy, Queue, Sender, Thunk,
+};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -25,6 +27,33 @@ impl Drop for Bomb {
     fn drop(&mut self) {
         panic!("as it goes");
     }
+}
+
+#[test]
+fn all_types_may_be_sent_and_shared_whatever_the_signature() {
+    fn shared<T: Send + Sync + std::fmt::Debug>(_: &T) {}
+    fn of_any<F: Function>(callback: Callback<F>) {
+        let thunk: Thunk<F> = callback.thunk().unwrap();
+        let builder: Builder<F> = Callback::<F>::builder();
+        shared(&(&callback, &thunk, builder, callback.handle()));
+        let function = thunk.function();
+        let (called, handle): (Arc<Mutex<Option<Handle>>>, _) = (Arc::default(), callback.handle());
+        let told = called.clone();
+        std::thread::spawn(move || {
+            *told.lock().unwrap() = Some(callback.handle());
+            drop((callback, thunk, function));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(*called.lock().unwrap(), Some(handle));
+        assert!(!handle.is_live(), "dropped on the other thread");
+    }
+    of_any(Callback::new(|| ()).unwrap());
+    of_any(Callback::new(|a: *const u8, b: f64| a.is_null() && b > 0.0).unwrap());
+    let queue = Queue::new().unwrap();
+    let listener: Listener<u8> = queue.listen(|_| ()).unwrap();
+    let sender: Sender<u8> = listener.sender();
+    shared(&(queue, listener, sender));
 }
 
 #[test]

@@ -34,6 +34,7 @@ use std::marker::PhantomData;
 ///
 /// One that C calls with `cbr_call` takes a pointer and returns an `isize`: `|arg: *mut c_void| 0_isize`.
 #[derive(Debug)]
+#[must_use = "dropped, it is unregistered"]
 pub struct Callback<F: Function> {
     handle: Handle,
     called_as: PhantomData<F>,
@@ -41,6 +42,7 @@ pub struct Callback<F: Function> {
 
 /// What else may be said of a callback before it is registered, see [`Callback::builder`].
 #[derive(Clone, Debug)]
+#[must_use = "nothing is registered yet"]
 pub struct Builder<F: Function> {
     name: String,
     fallback: u64,
@@ -79,7 +81,6 @@ impl<F: Function> Callback<F> {
     /// assert_eq!(thunk.call((-5,)), -1);
     /// # Ok::<(), callbridge::Error>(())
     /// ```
-    #[must_use]
     pub fn builder() -> Builder<F> {
         Builder { name: String::new(), fallback: 0, metered: false, called_as: PhantomData }
     }
@@ -149,21 +150,18 @@ impl<F: Function> Drop for Callback<F> {
 
 impl<F: Function> Builder<F> {
     /// For logs, reports and metrics; at most 255 bytes.
-    #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
     }
 
     /// How often it is called, fails, and how long calls take is counted for it alone (`CBR_METERED`).
-    #[must_use]
     pub fn metered(mut self) -> Self {
         self.metered = true;
         self
     }
 
     /// What its thunks return when it cannot run, or panicked; 0 if nothing is said.
-    #[must_use]
     pub fn fallback(mut self, value: F::Output) -> Self
     where
         F::Output: Value,

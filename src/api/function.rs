@@ -3,6 +3,7 @@
 use super::contained;
 use crate::engine::signature::{F32, F64, PTR, Signature, VOID};
 use std::ffi::c_void;
+use std::fmt;
 
 mod sealed {
     pub trait Value {}
@@ -100,13 +101,13 @@ pointers! { *const T, null; *mut T, null_mut; }
 
 /// What a [`Callback`](super::Callback) is called as: `fn(A, B) -> R` with up to eight arguments, each a
 /// [`Value`].
-pub trait Function: sealed::Function + 'static {
+pub trait Function: sealed::Function + Send + Sync + fmt::Debug + 'static {
     /// Its arguments as a tuple.
     type Arguments;
     /// What it returns.
     type Output: Returned;
     /// Its C function, as a [`Thunk`](super::Thunk) makes one.
-    type Pointer: Copy;
+    type Pointer: Copy + Send + Sync + fmt::Debug + 'static;
     #[doc(hidden)]
     const SIGNATURE: u64;
     /// # Safety

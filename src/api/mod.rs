@@ -3,7 +3,12 @@
 //! A [`Callback`] owns a closure that any language can call by its [`Handle`], a [`Thunk`] gives it the
 //! address of a plain C function, and a [`Queue`] brings values of one thread to a closure on another.
 //! What a panic is: caught where the closure is, told to the caller as [`Error::Panic`](crate::Error::Panic),
-//! never passed into C.
+//! never passed into C. A C++ exception or `pthread_exit` of a callback of C passes through calls and
+//! dispatches of it; where it would pass through a Rust closure, the process ends.
+//!
+//! All types may be sent to other threads and shared. Closures and values are dropped by the last who uses
+//! them, on that thread, which may be C's. In the child of a fork queues are closed, and what the parent's
+//! threads were inside of, or had posted, is not dropped.
 
 mod callback;
 mod function;

@@ -37,12 +37,14 @@ pub use crate::features::queue::Policy;
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "dropped, it is closed"]
 pub struct Queue {
     handle: Handle,
 }
 
 /// What may be said of a queue before it is opened, see [`Queue::builder`].
 #[derive(Clone, Debug)]
+#[must_use = "no queue is open yet"]
 pub struct QueueBuilder {
     name: String,
     capacity: usize,
@@ -52,6 +54,7 @@ pub struct QueueBuilder {
 
 /// A closure that gets what is posted to it, on the thread that dispatches its queue. Dropped, it is gone:
 /// what waits for it is dropped when its turn comes.
+#[must_use = "dropped, it gets nothing"]
 pub struct Listener<T> {
     callback: Callback<fn(*mut c_void) -> isize>,
     sender: Sender<T>,
@@ -84,7 +87,6 @@ impl Queue {
     }
 
     /// Everything that may be said of a queue.
-    #[must_use]
     pub fn builder() -> QueueBuilder {
         QueueBuilder { name: String::new(), capacity: 0, policy: Policy::Reject, coalesce: false }
     }
@@ -203,28 +205,24 @@ impl Drop for Queue {
 
 impl QueueBuilder {
     /// For logs, reports and metrics; at most 255 bytes.
-    #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
     }
 
     /// How many events have room; 0: 1024.
-    #[must_use]
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = events;
         self
     }
 
     /// What a post does when there is no room.
-    #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
     /// A value for a listener that has one waiting replaces that one, in its place.
-    #[must_use]
     pub fn coalesce(mut self) -> Self {
         self.coalesce = true;
         self

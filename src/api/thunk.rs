@@ -34,6 +34,7 @@ use crate::registry;
 /// # Ok::<(), callbridge::Error>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "dropped, its function returns the fallback"]
 pub struct Thunk<F: Function> {
     function: F::Pointer,
     thunk: Handle,
