@@ -33,8 +33,11 @@
   catch (abi::__forced_unwind &) {  \
     throw;                          \
   }
+/* It is no object, so that what the catch binds is null, which UBSan takes for a mistake. */
+#define CALLBRIDGE_MAY_PASS_THREAD_END_ __attribute__((no_sanitize("undefined")))
 #else
 #define CALLBRIDGE_PASS_THREAD_END_
+#define CALLBRIDGE_MAY_PASS_THREAD_END_
 #endif
 
 namespace callbridge {
@@ -149,7 +152,7 @@ void *untyped(T *it) noexcept {
 
 /* Runs code of a callable. What it throws becomes cbr_fail. */
 template <class Body>
-void contain(Body &&body) {
+CALLBRIDGE_MAY_PASS_THREAD_END_ void contain(Body &&body) {
   try {
     body();
   }
@@ -164,7 +167,7 @@ void contain(Body &&body) {
 
 /* For destructors: false if something was thrown, which goes no further. */
 template <class Body>
-bool quietly(Body &&body) {
+CALLBRIDGE_MAY_PASS_THREAD_END_ bool quietly(Body &&body) {
   try {
     body();
     return true;
@@ -393,4 +396,5 @@ inline constexpr cbr_signature signature = detail::function<S>::signature();
 }  // namespace callbridge
 
 #undef CALLBRIDGE_PASS_THREAD_END_
+#undef CALLBRIDGE_MAY_PASS_THREAD_END_
 #endif

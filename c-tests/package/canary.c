@@ -2,8 +2,10 @@
  * through the library:
  *   freed   a callback reads user_data that the host has freed already
  *   leak    a destroy function forgets to free
- *   race    two threads' callbacks write the same variable */
+ *   race    two threads' callbacks write the same variable
+ *   ub      a callback adds to the largest int there is */
 #include <callbridge.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,12 @@ static intptr_t read_it(void *user_data, void *arg) {
 static intptr_t write_it(void *user_data, void *arg) {
   (void)arg;
   return *(int *)user_data += 1;
+}
+static intptr_t add_one(void *user_data, void *arg) {
+  (void)arg;
+  volatile int *number = user_data;
+  *number = INT_MAX;
+  return *number + 1;
 }
 static void forget(void *user_data) { (void)user_data; }
 
@@ -52,6 +60,10 @@ int main(int argc, char **argv) {
       if (pthread_create(&threads[i], NULL, call, &handle) != 0) abort();
     }
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    (void)cbr_unregister(handle);
+  } else if (strcmp(kind, "ub") == 0) {
+    cbr_handle handle = register_int(add_one, free);
+    (void)cbr_call(handle, NULL, NULL);
     (void)cbr_unregister(handle);
   } else {
     return 2;
