@@ -673,7 +673,8 @@ static void *dispatcher_main(void *arg) {
   for (int i = 0; i < OWNED; i++) {
     polled[i].fd = -1;
     polled[i].events = POLLIN;
-    if (!owner) CHECK_OK(cbr_queue_fd(all.queues[i], &polled[i].fd));
+    /* Again, when a worker has left the process without descriptors just now. */
+    while (!owner && !OK_OR(cbr_queue_fd(all.queues[i], &polled[i].fd), CBR_ERR_SYSTEM)) sched_yield();
   }
   if (owner) CHECK_OK(cbr_queue_adopt(all.queues[OWNED]));
   store_int(&me->number, (int)syscall(SYS_gettid));
