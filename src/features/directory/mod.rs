@@ -1,51 +1,55 @@
 //! Finding a callback again: by [`names`] and by [`keys`].
 //!
-//! Both are tables by scope. A scope's entries are spread over some buckets, and the buckets over the
-//! shards of a DashMap, so that threads rarely meet, and a scope that closes takes its buckets along
-//! without a look at anybody else's.
+//! Both are tables by scope. A scope's entries are spread over some buckets, and the buckets over shards
+//! with a lock each, so that threads rarely meet, and a scope that closes takes its buckets along without
+//! a look at anybody else's.
 //!
 //! An entry owns a reference. It is never released under a lock: what goes is handed out first. An entry
 //! whose callback has ended counts as none, and makes room when its bucket would have to grow.
 //!
-//! DashMap's locks let readers in as long as there are others: threads that find without pause would keep
-//! out who binds. So who has to wait for a shard says so, and readers give way to it once a look.
+//! Nothing here allocates but to make room for an entry, and that may be refused: std's locks are words
+//! that threads sleep on, and the tables grow by `try_reserve`. So no map with locks of its own: DashMap
+//! aborts without memory, when it is made and when a thread waits for the first time.
 
 pub(crate) mod keys;
 pub(crate) mod names;
 
 use crate::engine::{Engine, Handle, Record, Section};
 use crate::error::Error;
-use crate::platform::memory;
-use crate::sync::{AtomicU32, Relaxed, spin_hint};
-use dashmap::mapref::one::RefMut;
-use dashmap::try_result::TryResult;
-use dashmap::{DashMap, SharedValue};
-use foldhash::fast::RandomState;
+use crate::platform::random;
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 const BUCKETS: u64 = 16;
 const SHARDS: usize = 64;
 /// Entries that are taken out at a time.
 const BATCH: usize = 32;
 
-type Bucket<K, V> = HashMap<K, V, RandomState>;
 type BucketName = (Handle, u64);
 
 /// Entries by scope and `K`.
 pub(crate) struct Table<K, V> {
-    map: OnceLock<Map<K, V>>,
+    /// Seeded with the first entry, so that nobody knows beforehand which keys meet.
+    hasher: OnceLock<FixedState>,
+    shards: [Shard<K, V>; SHARDS],
 }
 
-struct Map<K, V> {
-    hasher: RandomState,
-    buckets: DashMap<BucketName, Bucket<K, V>, RandomState>,
-    /// How many threads wait to change something.
-    waiting: AtomicU32,
+/// On cache lines of its own.
+#[repr(align(64))]
+struct Shard<K, V>(RwLock<HashTable<Bucket<K, V>>>);
+
+/// Some entries of a scope.
+struct Bucket<K, V> {
+    name: BucketName,
+    entries: Entries<K, V>,
 }
+
+type Entries<K, V> = HashMap<K, V, FixedState>;
 
 /// Whether an entry may take another one's place.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,24 +61,26 @@ pub(crate) enum Mode {
 
 impl<K: Eq + Hash, V> Table<K, V> {
     pub(crate) const fn new() -> Self {
-        Self { map: OnceLock::new() }
+        let shards = [const { Shard(RwLock::new(HashTable::new())) }; SHARDS];
+        Self { hasher: OnceLock::new(), shards }
     }
 
-    /// The map, made at its first use.
-    fn map(&self) -> Result<&Map<K, V>, Error> {
-        if let Some(map) = self.map.get() {
-            return Ok(map);
-        }
-        // DashMap's constructor, and the hasher's, abort where there is no memory: so look whether there is.
-        const SHARD: usize = 256;
-        if !memory::is_there(SHARDS * SHARD) {
-            return Err(Error::NoMemory);
-        }
-        Ok(self.map.get_or_init(|| {
-            let hasher = RandomState::default();
-            let buckets = DashMap::with_hasher_and_shard_amount(hasher.clone(), SHARDS);
-            Map { hasher, buckets, waiting: AtomicU32::new(0) }
-        }))
+    fn hasher(&self) -> &FixedState {
+        self.hasher.get_or_init(|| {
+            FixedState::with_seed(u64::from(random::u32()) << 32 | u64::from(random::u32()))
+        })
+    }
+
+    /// Where the bucket is: its shard, and its hash there.
+    fn place_of(&self, name: &BucketName) -> (&Shard<K, V>, u64) {
+        let hash = self.hasher().hash_one(name);
+        // The lowest bits and the seven highest choose places inside a table.
+        (&self.shards[(hash >> 40) as usize % SHARDS], hash)
+    }
+
+    fn bucket_name<Q: Hash + ?Sized>(&self, scope: Handle, key: &Q) -> BucketName {
+        // As above.
+        (scope, self.hasher().hash_one(key) >> 48 & (BUCKETS - 1))
     }
 
     /// Looks into the bucket of `key`; None if there is none.
@@ -83,16 +89,17 @@ impl<K: Eq + Hash, V> Table<K, V> {
         _: &Section<'_>,
         scope: Handle,
         key: &Q,
-        look: impl FnOnce(&Bucket<K, V>) -> Option<T>,
+        look: impl FnOnce(&Entries<K, V>) -> Option<T>,
     ) -> Option<T>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let map = self.map.get()?;
-        map.give_way();
-        let bucket = map.buckets.get(&map.bucket_name(scope, key))?;
-        look(&bucket)
+        self.hasher.get()?;
+        let name = self.bucket_name(scope, key);
+        let (shard, hash) = self.place_of(&name);
+        let buckets = shard.read();
+        look(&buckets.find(hash, |bucket| bucket.name == name)?.entries)
     }
 
     /// Changes the bucket of `key`; None if there is none.
@@ -101,15 +108,17 @@ impl<K: Eq + Hash, V> Table<K, V> {
         _: &Section<'_>,
         scope: Handle,
         key: &Q,
-        change: impl FnOnce(&mut Bucket<K, V>) -> Option<T>,
+        change: impl FnOnce(&mut Entries<K, V>) -> Option<T>,
     ) -> Option<T>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let map = self.map.get()?;
-        let mut bucket = map.get_mut(&map.bucket_name(scope, key))?;
-        change(&mut bucket)
+        self.hasher.get()?;
+        let name = self.bucket_name(scope, key);
+        let (shard, hash) = self.place_of(&name);
+        let mut buckets = shard.write();
+        change(&mut buckets.find_mut(hash, |bucket| bucket.name == name)?.entries)
     }
 
     /// Changes the bucket of `key`, which has room for one more entry. To make room, entries go that
@@ -120,36 +129,32 @@ impl<K: Eq + Hash, V> Table<K, V> {
         scope: Handle,
         key: &Q,
         is_alive: impl Fn(&mut V) -> bool,
-        insert: impl FnOnce(&mut Bucket<K, V>) -> Result<T, Error>,
+        insert: impl FnOnce(&mut Entries<K, V>) -> Result<T, Error>,
     ) -> Result<T, Error>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let map = self.map()?;
-        let name = map.bucket_name(scope, key);
-        let hash = map.hasher.hash_one(name);
-        let shard = &map.buckets.shards()[map.buckets.determine_map(&name)];
-        let mut shard = shard.try_write().unwrap_or_else(|| map.waiting(|| shard.write()));
-        let found = match shard.find(hash, |(other, _)| *other == name) {
-            Some(found) => found,
-            None => {
-                let hash_of = |(name, _): &(BucketName, _)| map.hasher.hash_one(name);
-                shard.try_reserve(1, hash_of).map_err(|_| Error::NoMemory)?;
-                let empty = Bucket::with_hasher(map.hasher.clone());
-                shard.insert(hash, (name, SharedValue::new(empty)), hash_of)
-            }
-        };
-        // SAFETY: found under this shard's write lock, which we hold until the end.
-        let bucket = unsafe { found.as_mut() }.1.get_mut();
-        if bucket.len() == bucket.capacity() {
-            bucket.retain(|_, value| is_alive(value));
+        let name = self.bucket_name(scope, key);
+        let (shard, hash) = self.place_of(&name);
+        let mut buckets = shard.write();
+        let hash_of = |bucket: &Bucket<K, V>| self.hasher().hash_one(bucket.name);
+        // Before the look, which keeps the table borrowed. It has room nearly always.
+        buckets.try_reserve(1, hash_of).map_err(|_| Error::NoMemory)?;
+        let bucket =
+            buckets.entry(hash, |bucket| bucket.name == name, hash_of).or_insert_with(|| Bucket {
+                name,
+                entries: Entries::with_hasher(self.hasher().clone()),
+            });
+        let entries = &mut bucket.into_mut().entries;
+        if entries.len() == entries.capacity() {
+            entries.retain(|_, value| is_alive(value));
             // Twice as much unless plenty has gone, so that this is rare.
-            let more =
-                if bucket.len() * 4 >= bucket.capacity() * 3 { bucket.len().max(1) } else { 1 };
-            bucket.try_reserve(more).map_err(|_| Error::NoMemory)?;
+            let plenty = entries.len() * 4 < entries.capacity() * 3;
+            let more = if plenty { 1 } else { entries.len().max(1) };
+            entries.try_reserve(more).map_err(|_| Error::NoMemory)?;
         }
-        insert(bucket)
+        insert(entries)
     }
 
     /// Takes entries of a scope out until there are none, some at a time: `take` has what an entry owned,
@@ -161,28 +166,37 @@ impl<K: Eq + Hash, V> Table<K, V> {
         scope: Handle,
         take: impl Fn(&K, V) -> T,
     ) {
-        let Some(map) = self.map.get() else { return };
-        for bucket in (0..BUCKETS).map(|bucket| (scope, bucket)) {
+        if self.hasher.get().is_none() {
+            return;
+        }
+        for name in (0..BUCKETS).map(|bucket| (scope, bucket)) {
+            let (shard, hash) = self.place_of(&name);
+            let is_wanted = |bucket: &Bucket<K, V>| bucket.name == name;
             loop {
                 // Never more than fit: there may be no memory.
                 let mut batch = SmallVec::<[T; BATCH]>::new();
                 let is_done = {
                     let _section = engine.section(record);
-                    let Some(mut entries) = map.get_mut(&bucket) else { break };
-                    let mut taken = entries.extract_if(|_, _| true);
+                    let mut buckets = shard.write();
+                    let Some(bucket) = buckets.find_mut(hash, is_wanted) else { break };
+                    let mut taken = bucket.entries.extract_if(|_, _| true);
                     while batch.len() < BATCH
                         && let Some((key, value)) = taken.next()
                     {
                         batch.push(take(&key, value));
                     }
                     drop(taken);
-                    entries.is_empty()
+                    bucket.entries.is_empty()
                 };
                 release_all(engine, record, batch.into_iter().flatten());
                 if is_done {
                     let _section = engine.section(record);
-                    let remove = || map.buckets.remove_if(&bucket, |_, rest| rest.is_empty());
-                    map.waiting(remove);
+                    let mut buckets = shard.write();
+                    if let Ok(bucket) = buckets.find_entry(hash, is_wanted)
+                        && bucket.get().entries.is_empty()
+                    {
+                        drop(bucket.remove());
+                    }
                     break;
                 }
             }
@@ -190,36 +204,14 @@ impl<K: Eq + Hash, V> Table<K, V> {
     }
 }
 
-impl<K, V> Map<K, V> {
-    /// The bucket, locked.
-    fn get_mut(&self, name: &BucketName) -> Option<RefMut<'_, BucketName, Bucket<K, V>>> {
-        match self.buckets.try_get_mut(name) {
-            TryResult::Present(bucket) => Some(bucket),
-            TryResult::Absent => None,
-            TryResult::Locked => self.waiting(|| self.buckets.get_mut(name)),
-        }
+impl<K, V> Shard<K, V> {
+    // Nothing panics under the locks but by a mistake of ours, which must not become everybody's.
+    fn read(&self) -> RwLockReadGuard<'_, HashTable<Bucket<K, V>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `lock`, which waits, with readers giving way.
-    fn waiting<T>(&self, lock: impl FnOnce() -> T) -> T {
-        // Relaxed: a wish.
-        self.waiting.fetch_add(1, Relaxed);
-        let locked = lock();
-        self.waiting.fetch_sub(1, Relaxed);
-        locked
-    }
-
-    /// Lets those who wait go first.
-    fn give_way(&self) {
-        // Relaxed: see `waiting`.
-        if self.waiting.load(Relaxed) != 0 {
-            spin_hint();
-        }
-    }
-
-    fn bucket_name<Q: Hash + ?Sized>(&self, scope: Handle, key: &Q) -> BucketName {
-        // The lowest bits and the seven highest choose places inside a table.
-        (scope, self.hasher.hash_one(key) >> 48 & (BUCKETS - 1))
+    fn write(&self) -> RwLockWriteGuard<'_, HashTable<Bucket<K, V>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
