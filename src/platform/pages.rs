@@ -1,8 +1,5 @@
 //! Zeroed memory that is never moved, and whose pages cost nothing until they are touched.
 
-#[cfg(not(any(loom, miri)))]
-use crate::sync::{AtomicU32, Relaxed};
-
 /// Reserves `count` zeroed `T`s, or `None` when memory is out.
 ///
 /// # Safety
@@ -77,17 +74,27 @@ pub(super) mod leak_sanitizer {
     pub(in crate::platform) fn unregister(_address: *const std::ffi::c_void, _bytes: usize) {}
 }
 
-/// 1 once a mapping was refused.
+/// The smallest page there is: mappings begin at a multiple of it, and what is from the heap does not.
 #[cfg(not(any(loom, miri)))]
-static FROM_HEAP: AtomicU32 = AtomicU32::new(0);
+const PAGE: usize = 4096;
 
 /// The heap may have memory that was freed when the kernel gives no more.
 #[cfg(not(any(loom, miri)))]
 fn from_heap<T>(count: usize) -> Option<std::ptr::NonNull<T>> {
-    let layout = std::alloc::Layout::array::<T>(count).ok()?;
-    FROM_HEAP.store(1, Relaxed);
-    // SAFETY: callers ask for one element or more of a sized type.
-    std::ptr::NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }.cast())
+    let (layout, offset) = on_heap::<T>(count)?;
+    // SAFETY: not of size 0, as it has the offset.
+    let block = std::ptr::NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
+    // SAFETY: in the block, which has room for `count` behind it.
+    Some(unsafe { block.add(offset) }.cast())
+}
+
+/// What to ask the heap for, and where in it the memory begins: beside the beginning of a page.
+#[cfg(not(any(loom, miri)))]
+fn on_heap<T>(count: usize) -> Option<(std::alloc::Layout, usize)> {
+    let begin = std::alloc::Layout::from_size_align(align_of::<T>(), PAGE.max(align_of::<T>()));
+    let (layout, offset) = begin.ok()?.extend(std::alloc::Layout::array::<T>(count).ok()?).ok()?;
+    const { assert!(align_of::<T>() < PAGE) };
+    Some((layout, offset))
 }
 
 /// Gives back what [`alloc_zeroed`] returned.
@@ -96,8 +103,11 @@ fn from_heap<T>(count: usize) -> Option<std::ptr::NonNull<T>> {
 /// `memory` came from `alloc_zeroed` with the same `count`, and nobody uses it any more.
 #[cfg(not(any(loom, miri)))]
 pub(crate) unsafe fn free<T>(memory: std::ptr::NonNull<T>, count: usize) {
-    if FROM_HEAP.load(Relaxed) != 0 {
-        // It may be no mapping. Memory is given back after a lost race only: it may as well leak.
+    if !memory.as_ptr().addr().is_multiple_of(PAGE) {
+        if let Some((layout, offset)) = on_heap::<T>(count) {
+            // SAFETY: allocated by `from_heap` with this layout, this far behind its beginning.
+            unsafe { std::alloc::dealloc(memory.as_ptr().cast::<u8>().sub(offset), layout) };
+        }
         return;
     }
     leak_sanitizer::unregister(memory.as_ptr().cast(), count * size_of::<T>());
