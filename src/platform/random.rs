@@ -7,6 +7,8 @@ pub(crate) fn u32() -> u32 {
     #[cfg(not(any(loom, miri)))]
     {
         let mut value = 0u32;
+        // A cancellation point, and a thread that ends here has begun something.
+        let _not_now = super::cancel::NotNow::begin();
         // SAFETY: writes at most 4 bytes into `value`.
         let got = unsafe {
             libc::getrandom((&raw mut value).cast(), size_of::<u32>(), libc::GRND_NONBLOCK)

@@ -55,8 +55,9 @@ impl Wake {
 #[cfg(not(loom))]
 impl Drop for Wake {
     fn drop(&mut self) {
+        // As in `raise`: no cancellation point, out of which a drop must not unwind.
         // SAFETY: opened by `new`, closed once.
-        unsafe { libc::close(self.fd) };
+        unsafe { libc::syscall(libc::SYS_close, self.fd) };
     }
 }
 
