@@ -13,6 +13,9 @@ fn main() {
         // Thread-exit hooks hold pointers into this code: dlclose must not unmap it.
         "-Wl,-z,nodelete".into(),
         "-Wl,-z,relro,-z,now,-z,noexecstack,-z,text".into(),
+        // What the library calls of its own exports is its own, even where another copy of it was
+        // loaded first.
+        "-Wl,-Bsymbolic-functions".into(),
         // GNU ld, because lld drops the version node that default-symver asks for.
         "-fuse-ld=bfd".into(),
         // Every exported symbol gets the version node libcallbridge.so.MAJOR.
