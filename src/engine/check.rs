@@ -190,7 +190,7 @@ impl Engine {
 fn read(name: &CStr, what: &str, take: impl FnOnce(&str) -> Option<()>) {
     let Some(value) = environment::variable(name) else { return };
     if value.to_str().ok().map(str::trim).and_then(take).is_none() {
-        logging::warn(|| format!("{name:?}={value:?} is not {what}: ignored"));
+        logging::warn(format_args!("{name:?}={value:?} is not {what}: ignored"));
     }
 }
 

@@ -365,19 +365,19 @@ impl Engine {
     }
 
     /// How a log line calls a callback or a scope that the caller keeps alive.
-    pub(crate) fn name_for_log(&self, handle: Handle) -> String {
+    pub(crate) fn name_for_log(&self, handle: Handle) -> Named<'_> {
         let slot = self.slots.at(handle.index());
         let is_scope = handle.has_kind(Kind::Scope) || handle.has_kind(Kind::Closing);
         let name = match is_scope {
             true => self.scope_of_slot(slot).name(),
             false => self.cold_of(slot).map_or("", Cold::name),
         };
-        Named(name, handle).to_string()
+        Named(name, handle)
     }
 }
 
 /// How a log line calls what has this name, which may be "".
-pub(super) struct Named<'a>(pub(super) &'a str, pub(super) Handle);
+pub(crate) struct Named<'a>(pub(crate) &'a str, pub(crate) Handle);
 
 impl std::fmt::Display for Named<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

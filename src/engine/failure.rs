@@ -1,6 +1,7 @@
 //! A callback that says it failed: `cbr_fail`.
 
 use super::frame::Failed;
+use super::message::Lossy;
 use super::record::Record;
 use super::{Engine, invoke};
 use crate::error::Error;
@@ -21,10 +22,9 @@ impl Engine {
         let frame = record.innermost().ok_or(OUTSIDE)?;
         let handle = frame.handle();
         if !frame.tag.get().counts() {
-            logging::warn(|| {
-                let (name, text) = (self.name_for_log(handle), message.to_string_lossy());
-                format!("{} {name} failed: {text}", frame.tag.get().ending_of(handle))
-            });
+            let (what, name) = (frame.tag.get().ending_of(handle), self.name_for_log(handle));
+            let text = Lossy(message.to_bytes());
+            logging::warn(format_args!("{what} {name} failed: {text}"));
             return Ok(());
         }
         record.messages.keep(frame, message.to_bytes());

@@ -1,6 +1,7 @@
 //! The names of callbacks that have ended lately, so that the log can say whose handle it is that somebody
 //! still uses. Remembered only while somebody listens to warnings.
 
+use super::census::NameCopy;
 use super::handle::Handle;
 use super::name::Text;
 use std::sync::Mutex;
@@ -32,8 +33,8 @@ pub(super) fn remember(handle: Handle, name: Text) {
 }
 
 /// The name that this callback had, if it is remembered.
-pub(super) fn name_of(handle: Handle) -> Option<String> {
+pub(super) fn name_of(handle: Handle) -> Option<NameCopy> {
     let ghosts = GHOSTS.try_lock().ok()?;
     let ghost = ghosts[handle.index() as usize % COUNT].as_ref()?;
-    (ghost.handle == handle).then(|| ghost.name.as_str().to_owned())
+    (ghost.handle == handle).then(|| NameCopy::of(ghost.name.as_str()))
 }

@@ -4,6 +4,7 @@ use super::handle::Handle;
 use super::message::Text;
 use super::signature::Signature;
 use crate::error::Error;
+use crate::platform::output::SystemError;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
@@ -146,7 +147,7 @@ impl fmt::Display for Error {
             Self::NotFound => write!(out, "there is none"),
             Self::NoMemory => write!(out, "out of memory"),
             Self::System { what, errno } => {
-                write!(out, "{what}: {}", std::io::Error::from_raw_os_error(errno))
+                write!(out, "{what}: {}", SystemError(errno))
             }
             Self::Callback => write!(out, "the callback failed"),
             Self::Panic => write!(out, "the callback panicked"),

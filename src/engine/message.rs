@@ -45,6 +45,18 @@ impl Text {
     }
 }
 
+/// What a host has said: what is no UTF-8 becomes replacement characters.
+pub(super) struct Lossy<'a>(pub(super) &'a [u8]);
+
+impl std::fmt::Display for Lossy<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.utf8_chunks().try_for_each(|chunk| {
+            let replacement = if chunk.invalid().is_empty() { "" } else { "\u{FFFD}" };
+            write!(out, "{}{replacement}", chunk.valid())
+        })
+    }
+}
+
 /// A frame's message.
 struct Message {
     next: *mut Message,

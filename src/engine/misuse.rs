@@ -1,7 +1,9 @@
 //! A line of the log for what a host has done wrong, and was kept from harm.
 
+use super::census::NameCopy;
 use super::cold::{Cold, Named};
 use super::handle::{Handle, Kind};
+use super::message::Lossy;
 use super::record::Record;
 use super::{Engine, ghosts};
 use crate::error::Error;
@@ -44,12 +46,6 @@ fn level(function: &str, error: Error) -> Option<Level> {
 }
 
 impl Engine {
-    /// What a line calls an object that may be gone.
-    pub(crate) fn describe_for_log(&self, handle: Handle) -> String {
-        super::current()
-            .map_or_else(String::new, |record| PerhapsGone(self, record, handle).to_string())
-    }
-
     /// `function` has refused what it was called for.
     pub(crate) fn log_refused(
         &self,
@@ -62,15 +58,11 @@ impl Engine {
             && logging::is_on(level)
             && let Some(count) = RATES.count(handle, function, error)
         {
-            logging::line(level, || {
-                let times = Times(count);
-                match handle.0 {
-                    0 => format!("{function}: {error}{times}"),
-                    _ => {
-                        format!("{function}: {error}: {}{times}", PerhapsGone(self, record, handle))
-                    }
-                }
-            });
+            let (name, times) = (PerhapsGone(self, record, handle), Times(count));
+            match handle.0 {
+                0 => logging::line(level, format_args!("{function}: {error}{times}")),
+                _ => logging::line(level, format_args!("{function}: {error}: {name}{times}")),
+            }
         }
     }
 
@@ -82,14 +74,16 @@ impl Engine {
             && !self.look_at(record, handle, is_told).unwrap_or(false)
             && let Some(count) = RATES.count(handle, "an event", error)
         {
-            logging::warn(|| {
-                let (name, times) = (PerhapsGone(self, record, handle), Times(count));
-                let mut line = format!("an event of {name}: {error}");
-                record.last_error.with_message(|text| {
-                    line = format!("{line}: {}", String::from_utf8_lossy(text));
+            let (name, times) = (PerhapsGone(self, record, handle), Times(count));
+            record
+                .last_error
+                .with_message(|text| {
+                    let text = Lossy(text);
+                    logging::warn(format_args!("an event of {name}: {error}: {text}{times}"));
+                })
+                .unwrap_or_else(|| {
+                    logging::warn(format_args!("an event of {name}: {error}{times}"));
                 });
-                format!("{line}{times}")
-            });
         }
     }
 }
@@ -101,12 +95,12 @@ impl std::fmt::Display for PerhapsGone<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self(engine, record, handle) = *self;
         let name = if handle.has_kind(Kind::Scope) {
-            engine.scope_name(record, handle).ok().map(|name| name.as_str().to_owned())
+            engine.scope_name(record, handle).ok()
         } else {
-            let name = |slot: &_| engine.cold_of(slot).map_or("", Cold::name).to_owned();
+            let name = |slot: &_| NameCopy::of(engine.cold_of(slot).map_or("", Cold::name));
             engine.look_at(record, handle, name).ok().or_else(|| ghosts::name_of(handle))
         };
-        Named(name.as_deref().unwrap_or(""), handle).fmt(out)
+        Named(name.as_ref().map_or("", NameCopy::as_str), handle).fmt(out)
     }
 }
 
@@ -166,7 +160,7 @@ impl Rates {
             self.second.store(second << 32 | 1, Relaxed);
             let left_out = self.left_out.swap(0, Relaxed);
             if left_out > 0 {
-                logging::warn(|| format!("{left_out} lines like the following were left out"));
+                logging::warn(format_args!("{left_out} lines like the following were left out"));
             }
             return true;
         }

@@ -61,9 +61,9 @@ mod wait;
 #[cfg(not(loom))]
 pub(crate) use census::{Census, NameCopy};
 pub(crate) use close::Closed;
-pub(crate) use cold::ColdParts;
 #[cfg(not(loom))]
 pub(crate) use cold::{Cold, METERED};
+pub(crate) use cold::{ColdParts, Named};
 #[cfg(not(loom))]
 pub(crate) use frame::StackPlace;
 pub(crate) use frame::{Frame, Tag};

@@ -191,10 +191,8 @@ impl Drop for Observed<'_> {
         let Self { engine, stay, began, measured } = self;
         drop(measured.take());
         if let Some(took) = began.and_then(|began| engine.check.took_long(began)) {
-            logging::warn(|| {
-                let (name, thread) = (engine.name_for_log(stay.handle), thread_id());
-                format!("the callback {name} took {took} ms on thread {thread}")
-            });
+            let (name, thread) = (engine.name_for_log(stay.handle), thread_id());
+            logging::warn(format_args!("the callback {name} took {took} ms on thread {thread}"));
         }
     }
 }

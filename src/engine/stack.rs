@@ -116,7 +116,7 @@ impl Engine {
         }
         self.release_all_frames(record);
         if !record.attachments.is_empty() {
-            logging::warn(|| "a thread's detach functions attach it again and again".to_owned());
+            logging::warn(format_args!("a thread's detach functions attach it again and again"));
             record.attachments.forget();
         }
         record.free_slots.drain(&self.slots);
@@ -128,15 +128,15 @@ impl Engine {
         while let Some(frame) = record.innermost() {
             // Relaxed: a statistic.
             let count = self.left_by_thread_end.fetch_add(1, Relaxed) + 1;
-            logging::warn(|| {
-                let what = match frame.tag.get() {
-                    tag if !tag.counts() => tag.ending_of(frame.handle()),
-                    tag if tag.is_pin() => "a pin of callback",
-                    _ => "a call of callback",
-                };
-                let name = self.name_for_log(frame.handle());
-                format!("a thread ended inside {what} {name}: released ({count} so far)")
-            });
+            let what = match frame.tag.get() {
+                tag if !tag.counts() => tag.ending_of(frame.handle()),
+                tag if tag.is_pin() => "a pin of callback",
+                _ => "a call of callback",
+            };
+            let name = self.name_for_log(frame.handle());
+            logging::warn(format_args!(
+                "a thread ended inside {what} {name}: released ({count} so far)"
+            ));
             self.release_frame(record, frame);
         }
     }

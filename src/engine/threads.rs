@@ -67,10 +67,10 @@ fn start() -> Result<tls::ThreadEnd, Error> {
     let _ = ENGINE.first_generation.compare_exchange(0, first, Relaxed, Relaxed);
     logging::start();
     ENGINE.read_check_level();
-    logging::line(logging::Level::Info, || {
-        let by = if ENGINE.barrier.is_exchange() { "exchange" } else { "membarrier" };
-        format!("callbridge {}: calls are protected by {by}", env!("CARGO_PKG_VERSION"))
-    });
+    let by = if ENGINE.barrier.is_exchange() { "exchange" } else { "membarrier" };
+    let version = env!("CARGO_PKG_VERSION");
+    let words = format_args!("callbridge {version}: calls are protected by {by}");
+    logging::line(logging::Level::Info, words);
     Ok(THREAD_END.set(thread_end))
 }
 

@@ -22,7 +22,7 @@ pub extern "C-unwind" fn cbr_set_check(level: u32) -> cbr_status {
     const UNKNOWN: Error = Error::Invalid("the level is not 0, 1 or 2");
     let set = with_record(|_| {
         ENGINE.set_check_level(Level::from_number(level).ok_or(UNKNOWN)?);
-        logging::debug(|| format!("the check level is {level}"));
+        logging::debug(format_args!("the check level is {level}"));
         Ok(())
     });
     report("cbr_set_check", 0, set)

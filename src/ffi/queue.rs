@@ -133,7 +133,7 @@ pub unsafe extern "C-unwind" fn cbr_queue_open(
         Ok(queue) => {
             // SAFETY: not NULL, and the caller's promise.
             unsafe { *out_queue = queue.0 };
-            logging::debug(|| format!("the queue {:#018x} is open", queue.0));
+            logging::debug(format_args!("the queue {:#018x} is open", queue.0));
             CBR_OK
         }
         Err(error) => failed("cbr_queue_open", 0, error),
@@ -195,7 +195,7 @@ pub extern "C-unwind" fn cbr_queue_close(queue: cbr_queue, mode: u32) -> cbr_sta
     };
     let closed = how.and_then(|how| with_record(|record| queue::close(record, Handle(queue), how)));
     if closed.is_ok() {
-        logging::debug(|| format!("the queue {queue:#018x} is closed"));
+        logging::debug(format_args!("the queue {queue:#018x} is closed"));
     }
     report("cbr_queue_close", queue, closed)
 }

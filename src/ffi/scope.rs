@@ -3,7 +3,7 @@
 use super::callback::cbr_destroy_fn;
 use super::status::{CBR_OK, cbr_status};
 use super::{failed, patience, report, utf8, with_record};
-use crate::engine::{ENGINE, Handle, ThreadHooks};
+use crate::engine::{ENGINE, Handle, Named, ThreadHooks};
 use crate::error::Error;
 use crate::platform::logging;
 use crate::registry;
@@ -47,13 +47,15 @@ pub unsafe extern "C-unwind" fn cbr_scope_open(
         if out_scope.is_null() {
             return Err(Error::Invalid("out_scope is NULL"));
         }
-        with_record(|record| ENGINE.open_scope(record, name.unwrap_or_default()))
+        let name = name.unwrap_or_default();
+        Ok((with_record(|record| ENGINE.open_scope(record, name))?, name))
     });
     match opened {
-        Ok(scope) => {
+        Ok((scope, name)) => {
             // SAFETY: not NULL, and the caller's promise.
             unsafe { *out_scope = scope.0 };
-            logging::debug(|| format!("the scope {} is open", ENGINE.describe_for_log(scope)));
+            let scope = Named(name, scope);
+            logging::debug(format_args!("the scope {scope} is open"));
             CBR_OK
         }
         Err(error) => failed("cbr_scope_open", 0, error),
@@ -96,7 +98,7 @@ pub unsafe extern "C-unwind" fn cbr_scope_close(
         unsafe { *out_running = running };
     }
     if result.is_ok() {
-        logging::debug(|| format!("the scope {scope:#018x} is closed"));
+        logging::debug(format_args!("the scope {scope:#018x} is closed"));
     }
     report("cbr_scope_close", scope, result)
 }

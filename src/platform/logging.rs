@@ -1,11 +1,12 @@
 //! The log's ways out: the `log` facade, which prints to stderr what env_logger lets through, and a sink of
-//! the host's. Formatting allocates, and where there is no memory that aborts: a line is then left out.
+//! the host's. A line is made on the stack, and takes no memory. (A Rust host's own logger may.)
 
 use super::cancel::NotNow;
 use super::{environment, memory, output};
 use crate::error::Error;
 pub(crate) use log::Level;
 use std::ffi::CStr;
+use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 // Not by the door to atomics: these belong to the process, and no model has them.
@@ -16,11 +17,12 @@ use std::sync::atomic::{AtomicPtr, AtomicU32};
 pub(crate) const TARGET: &CStr = c"callbridge";
 const TARGET_STR: &str = "callbridge";
 
-/// More than a line, and more than a logger, takes.
-const LINE: usize = 16 << 10;
+/// More than a logger takes.
 const LOGGER: usize = 256 << 10;
-/// What a sink gets of a line, in bytes.
+/// What there is of a line at most, in bytes.
 const WORDS: usize = 1023;
+/// The same with what stands before the words, and the end of the line.
+const LINE: usize = WORDS + 64;
 
 /// Hands a line to the host's sink, which lies above.
 pub(crate) type Forward = fn(Level, &CStr);
@@ -44,37 +46,66 @@ pub(crate) fn set_sink(level: u32, forward: Forward) {
 }
 
 /// A warning, whose words are made only if somebody listens.
-pub(crate) fn warn(words: impl FnOnce() -> String) {
+pub(crate) fn warn(words: fmt::Arguments<'_>) {
     line(Level::Warn, words);
 }
 
 /// What a developer may want to follow.
-pub(crate) fn debug(words: impl FnOnce() -> String) {
+pub(crate) fn debug(words: fmt::Arguments<'_>) {
     line(Level::Debug, words);
 }
 
 /// A line, whose words are made only if somebody listens.
-pub(crate) fn line(level: Level, words: impl FnOnce() -> String) {
+pub(crate) fn line(level: Level, words: fmt::Arguments<'_>) {
     if is_on(level) {
         write(level, words);
     }
 }
 
+/// Text on the stack, cut where it is full.
+struct Words<const MOST: usize> {
+    len: usize,
+    bytes: [u8; MOST],
+}
+
+impl<const MOST: usize> Words<MOST> {
+    fn of(words: fmt::Arguments<'_>) -> Self {
+        let mut it = Self { len: 0, bytes: [0; MOST] };
+        // An error says that it is full.
+        let _ = it.write_fmt(words);
+        it
+    }
+
+    fn as_str(&self) -> &str {
+        // `write_str` keeps it UTF-8.
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+impl<const MOST: usize> Write for Words<MOST> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let fits = text.floor_char_boundary(MOST - self.len);
+        self.bytes[self.len..self.len + fits].copy_from_slice(&text.as_bytes()[..fits]);
+        self.len += fits;
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
 #[cold]
-fn write(level: Level, words: impl FnOnce() -> String) {
+fn write(level: Level, words: fmt::Arguments<'_>) {
     let prints = contained(|| log::log_enabled!(target: TARGET_STR, level));
     // Acquire: partner: the store in `set_sink`.
     let sinks = level as u32 <= SINK_LEVEL.load(Acquire);
-    if !prints && !sinks || !memory::is_there(LINE) {
+    if !prints && !sinks {
         return;
     }
     let words = {
         // Who is cancelled in the middle of a line would leave what it was about to do after it.
         let _not_now = NotNow::begin();
-        let words = words();
+        let words = Words::<WORDS>::of(words);
         if prints {
             contained(|| {
-                log::log!(target: TARGET_STR, level, "{words}");
+                log::log!(target: TARGET_STR, level, "{}", words.as_str());
                 true
             });
         }
@@ -84,11 +115,8 @@ fn write(level: Level, words: impl FnOnce() -> String) {
     if sinks && !forward.is_null() {
         // SAFETY: stored by `set_sink`.
         let forward = unsafe { std::mem::transmute::<*mut (), Forward>(forward) };
-        // On the stack: whoever jumps out of the sink leaves nothing behind.
         let mut line = [0; WORDS + 1];
-        let len = words.floor_char_boundary(WORDS);
-        line[..len].copy_from_slice(&words.as_bytes()[..len]);
-        drop(words);
+        line[..words.len].copy_from_slice(&words.bytes[..words.len]);
         // (No text that C gave, or that we write, has a NUL; another would end the line.)
         forward(level, CStr::from_bytes_until_nul(&line).unwrap_or_default());
     }
@@ -135,8 +163,12 @@ impl log::Log for Stderr {
     /// this one forks: its child would wait for ever.
     fn log(&self, record: &log::Record<'_>) {
         if current().is_some_and(|it| it.matches(record)) {
-            let line = format!("[{:<5} {}] {}\n", record.level(), record.target(), record.args());
-            output::to_stderr(line.as_bytes());
+            let (level, target, words) = (record.level(), record.target(), record.args());
+            let mut line = Words::<LINE>::of(format_args!("[{level:<5} {target}] {words}"));
+            // What a Rust host logs through us may be longer, and is cut.
+            line.len = line.len.min(LINE - 1);
+            line.bytes[line.len] = b'\n';
+            output::to_stderr(&line.bytes[..=line.len]);
         }
     }
     fn flush(&self) {}

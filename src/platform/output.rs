@@ -1,4 +1,22 @@
-//! The standard error, past all buffers and their locks; and the last words of the process.
+//! The standard error, past all buffers and their locks; what the system calls its errors; and the last
+//! words of the process.
+
+use std::ffi::{CStr, c_int};
+use std::fmt;
+
+/// An errno in words, as [`std::io::Error`] has it, but without memory.
+pub(crate) struct SystemError(pub(crate) c_int);
+
+impl fmt::Display for SystemError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The longest of glibc has 49 bytes; translations are longer.
+        let mut text = [0u8; 256];
+        // SAFETY: as much room as it is told, in which it leaves a text with its NUL, or what was there.
+        unsafe { libc::strerror_r(self.0, text.as_mut_ptr().cast(), text.len()) };
+        let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
+        write!(out, "{} (os error {})", text.to_str().unwrap_or("?"), self.0)
+    }
+}
 
 /// Writes the last words of the process.
 pub(crate) fn last_words(text: &[u8]) {

@@ -1,6 +1,7 @@
 //! A unix socket that other processes of the same user ask for something.
 
 use super::cancel::NotNow;
+use super::output::SystemError;
 use crate::sync::{AtomicU32, AtomicU64, Relaxed};
 use std::ffi::{CStr, c_int};
 use std::fmt;
@@ -29,7 +30,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.errno {
             0 => out.write_str(self.what),
-            errno => write!(out, "{}: {}", self.what, std::io::Error::from_raw_os_error(errno)),
+            errno => write!(out, "{}: {}", self.what, SystemError(errno)),
         }
     }
 }

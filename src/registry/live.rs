@@ -44,9 +44,9 @@ pub(super) fn begin(record: &Record) {
         return;
     }
     if let Err(refusal) = open(record, place.to_bytes()) {
-        logging::warn(|| {
-            format!("CALLBRIDGE_STATS_SOCKET={place:?}: statistics are not served: {refusal}")
-        });
+        logging::warn(format_args!(
+            "CALLBRIDGE_STATS_SOCKET={place:?}: statistics are not served: {refusal}"
+        ));
     }
 }
 

@@ -5,6 +5,7 @@ use crate::engine::{self, ENGINE, Handle, Kind, Record, invoke};
 use crate::error::{Error, Fault};
 use crate::platform::logging;
 use crate::sync::{AtomicU64, Relaxed};
+use std::fmt;
 
 /// Calls of thunks that no callback got.
 static STALE: AtomicU64 = AtomicU64::new(0);
@@ -32,7 +33,7 @@ pub(super) fn call<R>(stub: &'static Stub, call: impl Fn(*mut (), *mut ()) -> R)
 fn first_use(stub: &'static Stub) -> Result<&'static Record, ()> {
     engine::joined().map_err(|error| {
         if count(stub) {
-            logging::warn(|| format!("a thunk returned its fallback: {error}"));
+            logging::warn(format_args!("a thunk returned its fallback: {error}"));
         }
     })
 }
@@ -73,18 +74,16 @@ pub(super) fn stale() -> u64 {
 }
 
 fn warn(stub: &'static Stub, record: &Record, is_closed: bool, error: Error) {
-    logging::warn(|| {
-        let pool = stub.pool();
-        let (name, signature) = (pool.name_for_log(record, stub.place()), pool.signature);
-        let why = match (is_closed, error) {
-            (true, _) => "it is closed".to_owned(),
-            (_, Error::Stale) => "its callback is gone".to_owned(),
-            (_, error) => error.to_string(),
-        };
-        let count = STALE.load(Relaxed);
-        format!(
-            "a thunk {signature} of the callback {name} returned its fallback: {why} \
-             (such calls of all thunks so far: {count})"
-        )
-    });
+    let pool = stub.pool();
+    let (name, signature) = (pool.name_for_log(record, stub.place()), pool.signature);
+    let why: &dyn fmt::Display = match (is_closed, &error) {
+        (true, _) => &"it is closed",
+        (_, Error::Stale) => &"its callback is gone",
+        (_, error) => error,
+    };
+    let count = STALE.load(Relaxed);
+    logging::warn(format_args!(
+        "a thunk {signature} of the callback {name} returned its fallback: {why} \
+         (such calls of all thunks so far: {count})"
+    ));
 }

@@ -6,10 +6,11 @@ use super::code::{self, Code};
 use super::table::{Directory, POOLS, Place, SUPPLY};
 use super::{Target, is_open};
 use crate::engine::signature::Signature;
-use crate::engine::{ENGINE, Handle, Record, Section, Text};
+use crate::engine::{ENGINE, Handle, NameCopy, Record, Section, Text};
 use crate::error::Error;
 use crate::sync::{Acquire, AtomicPtr, AtomicU32, Lock, Relaxed, Release};
 use std::alloc::Layout;
+use std::fmt;
 use std::ptr::{self, NonNull};
 
 /// How many are closed after a thunk before its address serves again.
@@ -223,12 +224,21 @@ impl Pool {
     }
 
     /// How a log line calls the thunk's callback.
-    pub(super) fn name_for_log(&self, record: &Record, place: Place) -> String {
+    pub(super) fn name_for_log(&self, record: &Record, place: Place) -> NameInLog {
         let _section = ENGINE.section(record);
         let _lock = self.lock.lock();
-        match place.name() {
-            Some(name) => format!("'{}'", name.as_str()),
-            None => "without a name".to_owned(),
+        NameInLog(place.name().map(|name| NameCopy::of(name.as_str())))
+    }
+}
+
+/// What a log line calls a thunk's callback.
+pub(super) struct NameInLog(Option<NameCopy>);
+
+impl fmt::Display for NameInLog {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(name) => write!(out, "'{}'", name.as_str()),
+            None => out.write_str("without a name"),
         }
     }
 }
