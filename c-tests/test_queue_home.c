@@ -961,3 +961,53 @@ TEST(a_wait_for_a_destroy_in_the_queue_of_a_thread_that_waits_for_us_is_a_deadlo
 TEST(a_close_that_waits_for_a_destroy_in_the_queue_of_a_thread_that_waits_for_us_is_a_deadlock) {
   check_a_ring_of_two(true);
 }
+
+static struct {
+  cbr_handle handle; /* what to post to; 0: stop */
+  cbr_handle stale;  /* the last that was found gone */
+} going;
+
+static void *post_until_gone(void *arg) {
+  (void)arg;
+  cbr_handle handle, gone = 0;
+  while ((handle = __atomic_load_n(&going.handle, __ATOMIC_ACQUIRE)) != 0) {
+    if (handle == gone) continue;
+    cbr_status status = cbr_post(0, handle, NULL, 0);
+    if (status == CBR_OK || status == CBR_ERR_FULL) continue;
+    CHECK_STATUS(status, CBR_ERR_STALE);
+    gone = handle;
+    __atomic_store_n(&going.stale, gone, __ATOMIC_RELEASE);
+  }
+  return NULL;
+}
+
+/* With one, the library would know the home for longer. */
+static void register_without_fallback(struct subject *it, cbr_queue home) {
+  cbr_callback_options options = CBR_CALLBACK_OPTIONS_INIT;
+  subject_reset(it);
+  options.fn = (cbr_any_fn)subject_fn;
+  options.user_data = it;
+  options.home = home;
+  CHECK_OK(cbr_register_with(&options, &it->handle));
+}
+
+TEST(a_post_to_the_home_of_a_callback_that_ends_just_then_finds_it_stale) {
+  struct subject it;
+  cbr_queue home = own_queue(4, CBR_QUEUE_REJECT);
+  pthread_t thread;
+  register_without_fallback(&it, home);
+  going.handle = it.handle;
+  thread = start(post_until_gone, NULL);
+  for (long round = scaled(50000); round > 0; round--) {
+    cbr_handle handle = it.handle;
+    CHECK_OK(cbr_unregister(handle));
+    while (__atomic_load_n(&going.stale, __ATOMIC_ACQUIRE) != handle) sched_yield();
+    dispatch_all(home);
+    register_without_fallback(&it, home);
+    __atomic_store_n(&going.handle, it.handle, __ATOMIC_RELEASE);
+  }
+  __atomic_store_n(&going.handle, 0, __ATOMIC_RELEASE);
+  join(thread);
+  CHECK_OK(cbr_unregister(it.handle));
+  queue_discard(home);
+}

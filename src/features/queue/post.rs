@@ -33,11 +33,13 @@ pub(super) fn target(engine: &Engine, queue: Handle, handle: Handle) -> Result<H
     if queue.0 != 0 {
         return Ok(queue);
     }
-    engine.check_live(handle)?;
-    match engine.home_of(handle) {
-        Handle(0) => Err(Error::Invalid("queue is 0, and the callback has no home")),
-        home => Ok(home),
+    let home = engine.home_of(handle);
+    if home.0 == 0 {
+        // Of one that has ended meanwhile the home is not known. One that lives still has none.
+        engine.check_live(handle)?;
+        return Err(Error::Invalid("queue is 0, and the callback has no home"));
     }
+    Ok(home)
 }
 
 /// May the callback have events in this queue? True if its destroy function comes to that as well.
