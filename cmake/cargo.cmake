@@ -10,7 +10,7 @@ endif()
 set(cargo_dir "${CMAKE_CURRENT_BINARY_DIR}/cargo")
 set(cargo_command ${CMAKE_COMMAND} -E env "CARGO_TARGET_DIR=${cargo_dir}"
   "${CARGO}" rustc --release --locked --lib --crate-type cdylib,staticlib
-  --manifest-path "${CMAKE_CURRENT_SOURCE_DIR}/Cargo.toml" ${CALLBRIDGE_CARGO_FLAGS})
+  --manifest-path "${CMAKE_CURRENT_SOURCE_DIR}/Cargo.toml" --features reserve ${CALLBRIDGE_CARGO_FLAGS})
 set(cargo_out "${cargo_dir}/release")
 set(rustc_target)
 if(CALLBRIDGE_RUST_TARGET)

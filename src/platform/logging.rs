@@ -2,7 +2,7 @@
 //! the host's. A line is made on the stack, and takes no memory. (A Rust host's own logger may.)
 
 use super::cancel::NotNow;
-use super::{environment, memory, output};
+use super::{environment, output, reserve};
 use crate::error::Error;
 pub(crate) use log::Level;
 use std::ffi::CStr;
@@ -17,8 +17,6 @@ use std::sync::atomic::{AtomicPtr, AtomicU32};
 pub(crate) const TARGET: &CStr = c"callbridge";
 const TARGET_STR: &str = "callbridge";
 
-/// More than a logger takes.
-const LOGGER: usize = 256 << 10;
 /// What there is of a line at most, in bytes.
 const WORDS: usize = 1023;
 /// The same with what stands before the words, and the end of the line.
@@ -176,9 +174,7 @@ impl log::Log for Stderr {
 
 /// Prints the log to stderr if `CALLBRIDGE_LOG` says so (env_logger's syntax).
 pub(crate) fn start() {
-    if let Some(Ok(filter)) = environment::variable(c"CALLBRIDGE_LOG").map(CStr::to_str)
-        && memory::is_there(LOGGER)
-    {
+    if let Some(Ok(filter)) = environment::variable(c"CALLBRIDGE_LOG").map(CStr::to_str) {
         // A Rust host that links the crate may have a logger of its own: that one stays. And what is wrong in
         // a filter env_logger says itself, and goes on with the rest.
         let _ = print(filter);
@@ -194,14 +190,19 @@ pub(crate) fn to_stderr(filter: Option<&str>) -> Result<(), Error> {
         value.to_str().ok().filter(|value| !value.is_empty())
     };
     let filter = filter.or_else(from_environment).unwrap_or("warn");
-    if !memory::is_there(LOGGER) {
-        return Err(Error::NoMemory);
-    }
-    env_filter::Builder::new().try_parse(filter).map_err(|_| WRONG)?;
+    let parsed = reserve::section(memory_for(filter), || {
+        env_filter::Builder::new().try_parse(filter).map(drop).map_err(|_| WRONG)
+    });
+    parsed??;
     print(filter)
 }
 
-/// The same, for who has looked whether there is memory.
+/// More than reading a filter takes, and a logger of it: a directive has two bytes or more, and is a name and
+/// a few words in lists that grow by copying.
+fn memory_for(filter: &str) -> usize {
+    (4 << 10) + 256 * filter.len()
+}
+
 fn print(filter: &str) -> Result<(), Error> {
     // Fails if there is a logger, which may be ours.
     if log::set_logger(&STDERR).is_err()
@@ -209,7 +210,10 @@ fn print(filter: &str) -> Result<(), Error> {
     {
         return Err(Error::Exists);
     }
-    let filtered = find(filter).unwrap_or_else(|| keep(filter));
+    let filtered = match find(filter) {
+        Some(known) => known,
+        None => reserve::section(memory_for(filter), || keep(filter))?,
+    };
     // Release: partner: the load in `current`.
     CURRENT.store(ptr::from_ref(filtered).cast_mut(), Release);
     // Another thread may do the same: the level that stays is that of the logger that stays.

@@ -20,6 +20,7 @@ pub(crate) mod pages;
 #[cfg(not(any(loom, miri)))]
 pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod reserve;
 pub(crate) mod sdt;
 pub(crate) mod stack;
 #[cfg(not(loom))]
