@@ -1,0 +1,106 @@
+/* Every call of the allocator and the system refused, one after the other: a status, a consistent state,
+ * nothing lost, and never the end of the process. */
+#include "support_child.h"
+#include "support_faults.h"
+#include "support_scenario.h"
+
+static bool may_refuse(cbr_status status) {
+  return faults.refused > 0 &&
+         (status == CBR_ERR_NOMEM || status == CBR_ERR_SYSTEM || status == CBR_ERR_LIMIT);
+}
+
+/* Runs the scenario with that call refused. How many there were, up to the first refusal or the end. */
+static long run_with(long at, bool and_all_that_follow) {
+  arm_faults(at, and_all_that_follow);
+  scenario_run();
+  disarm_faults();
+  return faults.asked;
+}
+
+/* What children tell of themselves. */
+struct told {
+  long asked, refused, at;
+  char what[32];
+};
+static struct told *told;
+
+/* A process's first use, and what follows. */
+static void first_use(long at, bool and_all_that_follow) {
+  pid_t child = fork_watched();
+  if (child == 0) {
+    told->at = at;
+    told->asked = run_with(at, and_all_that_follow);
+    told->refused += faults.refused;
+    scenario_run(); /* it works as if nothing had been */
+    scenario_check_end();
+    _exit(0);
+  }
+  int status = wait_for(child);
+  if (status != 0)
+    FAIL("refused was call %ld%s: %s %d", at, and_all_that_follow ? " and all that followed" : "",
+         WIFSIGNALED(status) ? "signal" : "exit", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+static void sweep_first_use(bool and_all_that_follow) {
+  skip_where_faults_do_not_work();
+  told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(told != MAP_FAILED);
+  first_use(0, false);
+  long number = told->asked;
+  CHECK(number > 100);
+  for (long at = 1; at <= number; at++) first_use(at, and_all_that_follow);
+  printf("%ld calls, %ld refused\n", number, told->refused);
+  CHECK(told->refused >= number - 10); /* some depend on the time that passes */
+}
+
+TEST(any_one_call_of_the_system_may_be_refused_from_the_first_use_on) { sweep_first_use(false); }
+
+TEST(all_calls_of_the_system_may_be_refused_from_any_one_on) { sweep_first_use(true); }
+
+/* How many descriptors are open. */
+static int descriptors(void) {
+  int count = 0;
+  for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
+  return count;
+}
+
+/* What is kept for later in places that there are so many of, names of callbacks that have ended and of
+ * thunks that are closed: all of them are taken from now on. */
+static void fill_what_is_kept(void) {
+  enum { NAMES = 4 * 256, CLOSED_THUNKS = 5000 };
+  static cbr_handle handles[NAMES];
+  CHECK_OK(cbr_log_to(scenario_log, scenario_data(), scenario_destroy, 0, CBR_LOG_WARN));
+  for (int i = 0; i < NAMES; i++) handles[i] = scenario_register(0, scenario_fn);
+  for (int i = 0; i < NAMES; i++) CHECK_OK(cbr_release(handles[i]));
+  for (int i = 0; i < CLOSED_THUNKS / 2; i++) run_with(0, false); /* two a run */
+}
+
+/* Each refusal so often that what it leaves each time stands out among tables that grow and shrink. */
+enum { REPEATS = 48, NOISE = 32 };
+
+static void sweep_later_use(bool and_all_that_follow) {
+  skip_where_faults_do_not_work();
+  fill_what_is_kept();
+  long number = faults.asked, refused = 0;
+  CHECK(number > 100);
+  int open_now = descriptors();
+  for (long at = 1; at <= number; at++) {
+    long blocks = live_blocks, mappings = live_mappings;
+    const char *what = "nothing";
+    for (int i = 0; i < REPEATS; i++) {
+      run_with(at, and_all_that_follow);
+      if (faults.refused > 0) what = faults.what;
+      refused += faults.refused > 0;
+      scenario_check_end();
+    }
+    if (descriptors() != open_now || live_blocks > blocks + NOISE || live_mappings > mappings)
+      FAIL("refused was call %ld of %ld, %s, %d times: %+ld blocks, %+ld mappings, %+d descriptors", at, number,
+           what, REPEATS, live_blocks - blocks, live_mappings - mappings, descriptors() - open_now);
+  }
+  printf("%ld calls, %ld of %ld runs with a refusal\n", number, refused, number * REPEATS);
+  CHECK(refused >= (number - 20) * REPEATS);
+}
+
+TEST(any_one_call_of_the_system_may_be_refused_and_nothing_is_left) { sweep_later_use(false); }
+
+TEST(all_calls_of_the_system_may_be_refused_and_nothing_is_left) { sweep_later_use(true); }
