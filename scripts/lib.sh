@@ -103,6 +103,14 @@ need_clang() { need clang++=clang || true; }
 # What tests attach to running programs. Without them those tests are skipped, and say so.
 need_debuggers() { need gdb bpftrace || true; }
 
+# Allocators that hosts put in the place of libc's. Without them those tests are skipped, and say so.
+need_allocators() {
+  local libraries
+  libraries=$(/sbin/ldconfig -p)
+  [[ $libraries == *libjemalloc.so.2* && $libraries == *libmimalloc.so.2* ]] ||
+    install_packages libjemalloc2 libmimalloc2.0 || true
+}
+
 # What the live view is tested in. Without it those tests are skipped, and say so.
 need_terminal() { need tmux || true; }
 
