@@ -24,10 +24,90 @@ use std::sync::PoisonError;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicU64, Ordering,
+    Ordering,
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     fence,
 };
+#[cfg(loom)]
+pub(crate) use shadowed::{AtomicPtr, AtomicU32, AtomicU64};
+
+/// loom's atomics, each with a second one that every access exchanges, relaxed, beforehand. loom tries other
+/// orders of two accesses only if they conflict, and remembers the last one alone: the load of one thread is
+/// forgotten when another one loads and then writes, as every loop around a compare-exchange does. Exchanges
+/// all conflict, so that none is forgotten; relaxed, they order nothing.
+#[cfg(loom)]
+pub(crate) mod shadowed {
+    use super::Ordering;
+    use loom::sync::atomic;
+
+    std::thread_local! {
+        /// Not in models of many threads: there it takes too long. (All threads of a model are one of the
+        /// process's.)
+        pub(crate) static IS_ON: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
+    macro_rules! shadowed {
+        ($name:ident $(<$of:ident>)?, $value:ty, $($arithmetic:ident)*) => {
+            pub(crate) struct $name $(<$of>)? {
+                inner: atomic::$name $(<$of>)?,
+                shadow: atomic::AtomicU32,
+            }
+
+            impl $(<$of>)? $name $(<$of>)? {
+                pub(crate) fn new(value: $value) -> Self {
+                    Self { inner: atomic::$name::new(value), shadow: atomic::AtomicU32::new(0) }
+                }
+
+                fn touch(&self) -> &atomic::$name $(<$of>)? {
+                    if IS_ON.get() {
+                        // Relaxed: see above.
+                        self.shadow.swap(0, Ordering::Relaxed);
+                    }
+                    &self.inner
+                }
+
+                pub(crate) fn load(&self, order: Ordering) -> $value {
+                    self.touch().load(order)
+                }
+
+                pub(crate) fn store(&self, value: $value, order: Ordering) {
+                    self.touch().store(value, order);
+                }
+
+                pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
+                    self.touch().swap(value, order)
+                }
+
+                pub(crate) fn compare_exchange(
+                    &self,
+                    old: $value,
+                    new: $value,
+                    order: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    self.touch().compare_exchange(old, new, order, failure)
+                }
+
+                pub(crate) fn compare_exchange_weak(
+                    &self,
+                    old: $value,
+                    new: $value,
+                    order: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    self.touch().compare_exchange_weak(old, new, order, failure)
+                }
+
+                $(pub(crate) fn $arithmetic(&self, value: $value, order: Ordering) -> $value {
+                    self.touch().$arithmetic(value, order)
+                })*
+            }
+        };
+    }
+    shadowed!(AtomicU32, u32, fetch_add fetch_sub fetch_or fetch_and);
+    shadowed!(AtomicU64, u64, fetch_add fetch_sub fetch_or fetch_and);
+    shadowed!(AtomicPtr<T>, *mut T,);
+}
 
 /// Accesses that take part in the single total order.
 pub(crate) trait TotalOrder {
@@ -78,16 +158,16 @@ fn loom_fence() {
 /// The cheap half of the asymmetric barrier: keeps the compiler from moving the load of the word
 /// above the clearing of the cell. The processor is held to it by [`crate::platform::membarrier`].
 ///
-/// loom cannot see a membarrier, so there it is a real fence (the protocol explorer in
+/// loom and Miri cannot see a membarrier, so there it is a real fence (the protocol explorer in
 /// `tests/protocol` models the barrier itself). ThreadSanitizer needs nothing here: it checks that
 /// data is handed over, and every hand-over of this library is a release store or read-modify-write
 /// that an acquire load reads (the cell's clearing by the scan, LIVE by enter, FINALIZING by its
 /// winner); the fences only decide who finalizes.
 #[inline(always)]
 pub(crate) fn light_barrier() {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, miri)))]
     std::sync::atomic::compiler_fence(SeqCst);
-    #[cfg(loom)]
+    #[cfg(any(loom, miri))]
     fence(SeqCst);
 }
 

@@ -33,7 +33,7 @@ struct Attachment {
 
 /// Places by scope, so that calls of a thread in thousands of scopes find theirs. What is never used takes
 /// no memory: see [`super::memo`].
-const BUCKETS: usize = if cfg!(loom) { 1 } else { 1024 };
+const BUCKETS: usize = if cfg!(any(loom, miri)) { 1 } else { 1024 };
 
 /// Attachments below which closed scopes' are not looked for.
 const FEW: usize = 16;

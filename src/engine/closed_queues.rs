@@ -3,7 +3,7 @@
 
 use crate::sync::{AcqRel, AtomicU32};
 
-const KEPT: usize = if cfg!(loom) { 1 } else { 64 };
+const KEPT: usize = if cfg!(any(loom, miri)) { 1 } else { 64 };
 
 /// A circle of slots' indices.
 pub(crate) struct ClosedQueues {

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::sync::{Acquire, AtomicU32, AtomicU64, MutexGuard, Relaxed};
 
 /// Lists of one scope.
-pub(super) const SHARDS: u32 = if cfg!(loom) { 1 } else { 8 };
+pub(super) const SHARDS: u32 = if cfg!(any(loom, miri)) { 1 } else { 8 };
 
 /// A list of callbacks, by the indices of their cold entries. Changes under the shard's lock alone.
 #[repr(align(64))]

@@ -14,9 +14,9 @@ use std::cell::Cell;
 
 /// Answers that a thread remembers, two a place. What is never used takes no memory: a record's pages
 /// come when they are touched.
-const PLACES: usize = if cfg!(loom) { 1 } else { 2048 };
+const PLACES: usize = if cfg!(any(loom, miri)) { 1 } else { 2048 };
 /// Counters of a table: a change makes threads forget one in so many answers.
-const COUNTERS: usize = if cfg!(loom) { 1 } else { 256 };
+const COUNTERS: usize = if cfg!(any(loom, miri)) { 1 } else { 256 };
 
 /// What is looked up: whose, which, and of what kind.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -23,9 +23,9 @@ use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed};
 use std::cell::Cell;
 
 /// See [`Slab`].
-const FIRST: u32 = if cfg!(loom) { 2 } else { 4 };
+const FIRST: u32 = if cfg!(any(loom, miri)) { 2 } else { 4 };
 /// So many callbacks a thread finds its block of without a look at their lists.
-const PLACES: usize = if cfg!(loom) { 1 } else { 64 };
+const PLACES: usize = if cfg!(any(loom, miri)) { 1 } else { 64 };
 
 /// What one thread has counted of one callback. All at zero while it is free.
 #[repr(align(128))]

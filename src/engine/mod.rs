@@ -48,7 +48,7 @@ mod register;
 mod scope;
 pub(crate) mod series;
 pub(crate) mod signature;
-mod slab;
+pub(crate) mod slab;
 mod slot;
 mod span;
 mod stack;
@@ -106,13 +106,13 @@ use slab::Slab;
 use slot::Word;
 use wait::DeadlockSearch;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, miri)))]
 const FIRST_SLOT: u32 = 10;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, miri)))]
 const FIRST_COLD: u32 = 6;
-#[cfg(loom)]
+#[cfg(any(loom, miri))]
 const FIRST_SLOT: u32 = 2;
-#[cfg(loom)]
+#[cfg(any(loom, miri))]
 const FIRST_COLD: u32 = 2;
 
 /// The process's engine chooses its own at the start; models and tests have no start.

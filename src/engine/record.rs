@@ -22,19 +22,19 @@ use crate::sync::{AtomicU32, AtomicU64, Relaxed, Release, TotalOrder};
 use std::cell::Cell;
 
 /// Calls and pins that a thread can be inside at once.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, miri)))]
 pub(crate) const MAX_DEPTH: usize = 4096;
-#[cfg(loom)]
+#[cfg(any(loom, miri))]
 pub(crate) const MAX_DEPTH: usize = 4;
 /// Frames beyond, for destroy functions and holds at the limit.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, miri)))]
 const SPARE_FRAMES: usize = 64;
-#[cfg(loom)]
+#[cfg(any(loom, miri))]
 const SPARE_FRAMES: usize = 1;
 /// Frames that a scan looks at before the thread has ever been deeper: one cache line.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, miri)))]
 const FIRST_HIGH_WATER: usize = 3;
-#[cfg(loom)]
+#[cfg(any(loom, miri))]
 const FIRST_HIGH_WATER: usize = 1;
 
 /// Bit 0 of `Record::top`: the next leave must take the cold path.

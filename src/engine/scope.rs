@@ -24,9 +24,9 @@ use std::ffi::c_void;
 use std::ptr;
 
 /// Locks of all scopes: neighbouring shards have different ones.
-const LOCKS: usize = if cfg!(loom) { 1 } else { 64 };
+const LOCKS: usize = if cfg!(any(loom, miri)) { 1 } else { 64 };
 /// See [`Slab`].
-const FIRST: u32 = if cfg!(loom) { 2 } else { 4 };
+const FIRST: u32 = if cfg!(any(loom, miri)) { 2 } else { 4 };
 
 /// All scopes, and the locks that they share.
 pub(crate) struct Scopes {

@@ -199,6 +199,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes a minute, and shares nothing")]
     fn names_beyond_the_limit_are_one() {
         let series = Series::<u64>::new();
         let mut rows = series.lock();

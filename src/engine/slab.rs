@@ -29,9 +29,9 @@ pub(crate) trait Entry {
     fn first_use(&self, generation: u32);
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, miri)))]
 const BATCH: usize = 64;
-#[cfg(loom)]
+#[cfg(any(loom, miri))]
 const BATCH: usize = 1;
 
 const CHUNKS: usize = 32;

@@ -26,15 +26,44 @@ impl Wake {
         let one = 1u64;
         // Fails only if it is readable already. By `syscall`, which is no cancellation point: who is
         // cancelled in the middle would have told nobody.
+        #[cfg(not(miri))]
         // SAFETY: reads 8 bytes.
-        unsafe { libc::syscall(libc::SYS_write, self.fd, &raw const one, 8usize) };
+        unsafe {
+            libc::syscall(libc::SYS_write, self.fd, &raw const one, 8usize)
+        };
+        // Miri knows few system calls by number.
+        #[cfg(miri)]
+        // SAFETY: as above.
+        unsafe {
+            libc::write(self.fd, (&raw const one).cast(), 8)
+        };
     }
 
     pub(crate) fn lower(&self) {
         let mut count = 0u64;
         // Fails only if it is not readable.
+        #[cfg(not(miri))]
         // SAFETY: writes 8 bytes.
-        unsafe { libc::syscall(libc::SYS_read, self.fd, &raw mut count, 8usize) };
+        unsafe {
+            libc::syscall(libc::SYS_read, self.fd, &raw mut count, 8usize)
+        };
+        #[cfg(miri)]
+        // SAFETY: as above.
+        unsafe {
+            libc::read(self.fd, (&raw mut count).cast(), 8)
+        };
+    }
+
+    /// By lowering it, and raising it again: nobody else may lower it meanwhile.
+    #[cfg(all(test, miri))]
+    pub(crate) fn is_raised(&self) -> bool {
+        let mut count = 0u64;
+        // SAFETY: writes 8 bytes.
+        let is_raised = unsafe { libc::read(self.fd, (&raw mut count).cast(), 8) } == 8;
+        if is_raised {
+            self.raise();
+        }
+        is_raised
     }
 
     /// Another descriptor of the same, which the caller closes. Fails with an errno.
@@ -70,7 +99,7 @@ pub(crate) fn pause() {
 }
 
 /// Sleeps until one of them is raised, the deadline, a signal, or for no reason: look again.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, miri)))]
 pub(crate) fn sleep(polled: &mut [libc::pollfd], deadline: Option<Instant>) {
     let mut timeout = deadline.map(|at| {
         let left = at.saturating_duration_since(Instant::now());
@@ -92,6 +121,12 @@ pub(crate) fn sleep(polled: &mut [libc::pollfd], deadline: Option<Instant>) {
             0usize,
         )
     };
+}
+
+/// Miri polls nothing: who sleeps looks again at once.
+#[cfg(miri)]
+pub(crate) fn sleep(_polled: &mut [libc::pollfd], _deadline: Option<Instant>) {
+    crate::sync::spin_hint();
 }
 
 #[cfg(not(loom))]

@@ -14,6 +14,7 @@ mod model_references;
 mod model_reuse;
 mod model_ring;
 mod model_scope;
+mod model_slab;
 mod model_wait;
 
 #[cfg(not(loom))]

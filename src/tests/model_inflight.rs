@@ -1,6 +1,6 @@
 //! Enter, leave and revoke against each other.
 
-use super::world::{Mode, Subject, World, explore, explore_in};
+use super::world::{Mode, Subject, World, explore, explore_in, explore_many};
 use crate::error::Error;
 
 #[test]
@@ -13,6 +13,23 @@ fn model_a_call_runs_with_live_data_or_finds_the_callback_gone() {
         assert_eq!(world.engine().unregister(record, handle), Ok(()));
         assert_eq!(world.call(record, handle), Err(Error::Stale), "no call after unregister");
         caller.join().unwrap();
+        assert_eq!(subject.destroyed(), 1);
+    });
+}
+
+#[test]
+fn model_a_call_that_was_on_its_way_when_another_thread_ends_the_callback() {
+    explore(|mode| {
+        let world = World::new(mode);
+        let (record, subject) = (world.record(), Subject::new(1));
+        let handle = world.register(record, &subject);
+        // The caller is first, and the one who ends it is not who made it.
+        let caller = world.spawn(move |world, record| world.try_call(record, handle));
+        let ender = world.spawn(move |world, record| {
+            assert_eq!(world.engine().unregister(record, handle), Ok(()));
+        });
+        caller.join().unwrap();
+        ender.join().unwrap();
         assert_eq!(subject.destroyed(), 1);
     });
 }
@@ -54,7 +71,7 @@ fn model_a_thread_that_drops_its_bias_shows_the_call_that_it_is_inside() {
 
 #[test]
 fn model_of_two_leavers_exactly_one_finalizes() {
-    explore(|mode| {
+    explore_many(|mode| {
         let world = World::new(mode);
         let (record, subject) = (world.record(), Subject::new(1));
         let handle = world.register(record, &subject);

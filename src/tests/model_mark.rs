@@ -1,6 +1,6 @@
 //! The caller mark: it must name everybody who may be inside.
 
-use super::world::{Mode, Subject, World, explore, explore_many_in};
+use super::world::{Mode, Subject, World, explore, explore_many, explore_many_in};
 use crate::engine::Handle;
 
 #[test]
@@ -21,7 +21,7 @@ fn model_three_callers_are_all_seen() {
 
 #[test]
 fn model_a_mark_that_is_someone_elses_already_becomes_many() {
-    explore(|mode| {
+    explore_many(|mode| {
         let world = World::new(mode);
         let (record, subject) = (world.record(), Subject::new(1));
         let handle = world.register(record, &subject);

@@ -30,8 +30,7 @@ impl Parts {
 
 fn parts(mode: Mode) -> Arc<Parts> {
     let barrier = Barrier::new();
-    // Miri has no membarrier.
-    let plainly = mode == Mode::Membarrier && !cfg!(miri);
+    let plainly = mode == Mode::Membarrier;
     match plainly {
         true => assert!(crate::platform::membarrier::sys::register()),
         false => barrier.use_exchange(),
@@ -47,9 +46,9 @@ fn parts(mode: Mode) -> Arc<Parts> {
 }
 
 fn is_raised(signal: &Signal) -> bool {
-    #[cfg(loom)]
+    #[cfg(any(loom, miri))]
     return signal.wake().is_raised();
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, miri)))]
     {
         let mut polled = [signal.wake().to_poll()];
         crate::platform::wake::sleep(&mut polled, Some(std::time::Instant::now()));

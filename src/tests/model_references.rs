@@ -44,3 +44,45 @@ fn model_a_release_and_an_unregister_at_once_end_it_once() {
         assert_eq!(subject.destroyed(), 1);
     });
 }
+
+#[test]
+fn model_of_two_that_end_what_a_third_one_has_called_one_does() {
+    explore(|mode| {
+        let world = World::new(mode);
+        let (record, subject) = (world.record(), Subject::new(1));
+        let handle = world.register(record, &subject);
+        // Called by a thread that is gone: the end takes no short cut.
+        let gone = world.record();
+        world.try_call(gone, handle);
+        let other = world.spawn(move |world, record| {
+            let ended = world.engine().unregister(record, handle);
+            assert!(matches!(ended, Ok(()) | Err(Error::Stale)), "{ended:?}");
+        });
+        let ended = world.engine().unregister(record, handle);
+        assert!(matches!(ended, Ok(()) | Err(Error::Stale)), "{ended:?}");
+        other.join().unwrap();
+        world.engine().end_thread(gone);
+        assert_eq!(subject.destroyed(), 1);
+    });
+}
+
+#[test]
+fn model_a_retain_of_what_a_third_one_has_called_keeps_it_alive() {
+    explore(|mode| {
+        let world = World::new(mode);
+        let (record, subject) = (world.record(), Subject::new(1));
+        let handle = world.register(record, &subject);
+        let gone = world.record();
+        world.try_call(gone, handle);
+        let other = world.spawn(move |world, record| {
+            if world.engine().retain(handle).is_ok() {
+                assert_eq!(world.call(record, handle), Ok(1), "retained");
+                assert_eq!(world.engine().release(record, handle), Ok(()));
+            }
+        });
+        assert_eq!(world.engine().release(record, handle), Ok(()));
+        other.join().unwrap();
+        world.engine().end_thread(gone);
+        assert_eq!(subject.destroyed(), 1);
+    });
+}

@@ -147,3 +147,25 @@ fn model_holes_that_are_closed_keep_the_order_and_lose_nothing() {
         assert_eq!((ring.len(), ring.is_empty()), (0, true));
     });
 }
+
+#[test]
+fn model_what_a_slow_consumer_reads_is_not_the_next_rounds() {
+    explore(|_| {
+        let ring = Arc::new(Ring::new(1).unwrap());
+        assert!(ring.push(&event(1)).is_some());
+        let inner = ring.clone();
+        let consumer = thread::spawn(move || pop(&inner));
+        // Two places: the third event lies where the first one was.
+        let mut mine = Vec::new();
+        for number in 2..=3 {
+            while ring.push(&event(number)).is_none() {
+                thread::yield_now();
+            }
+            mine.extend(pop(&ring));
+        }
+        mine.extend(consumer.join().unwrap());
+        mine.extend(pop(&ring));
+        mine.sort_unstable();
+        assert_eq!(mine, [1, 2, 3], "every one once");
+    });
+}

@@ -1,6 +1,6 @@
 //! Scopes: a close against a registration, a call, another close and a thread's end.
 
-use super::world::{Arc, AtomicU32, Ordering, Subject, World, explore};
+use super::world::{Arc, AtomicU32, Ordering, Subject, World, explore, explore_many};
 use crate::engine::ThreadHooks;
 use crate::error::Error;
 use std::ffi::c_void;
@@ -28,7 +28,7 @@ fn model_a_registration_that_meets_a_close_is_refused_or_ended_by_it() {
 
 #[test]
 fn model_a_close_returns_when_no_call_runs_and_destroy_has_run() {
-    explore(|mode| {
+    explore_many(|mode| {
         let world = World::new(mode);
         let (record, first, second) = (world.record(), Subject::new(1), Subject::new(2));
         let scope = world.engine().open_scope(record, "").unwrap();
@@ -43,7 +43,7 @@ fn model_a_close_returns_when_no_call_runs_and_destroy_has_run() {
 
 #[test]
 fn model_a_biased_call_keeps_its_scope_from_closing() {
-    explore(|mode| {
+    explore_many(|mode| {
         let world = World::new(mode);
         let subject = Subject::new(1);
         let record = world.record();
@@ -60,7 +60,7 @@ fn model_a_biased_call_keeps_its_scope_from_closing() {
 
 #[test]
 fn model_an_unregister_and_a_close_end_a_callback_once() {
-    explore(|mode| {
+    explore_many(|mode| {
         let world = World::new(mode);
         let (record, subject) = (world.record(), Subject::new(1));
         let scope = world.engine().open_scope(record, "").unwrap();
@@ -121,7 +121,7 @@ fn model_a_thread_is_detached_before_its_scope_is_closed_or_not_at_all() {
         assert_eq!(counts.alive.swap(0, Ordering::AcqRel), 1, "ended twice");
     }
 
-    explore(|mode| {
+    explore_many(|mode| {
         let world = World::new(mode);
         let (record, subject) = (world.record(), Subject::new(1));
         let engine = world.engine();

@@ -1,6 +1,6 @@
 //! Waiting for the end.
 
-use super::world::{Arc, AtomicU64, Ordering, Subject, World, explore};
+use super::world::{Arc, AtomicU64, Ordering, Subject, World, explore, explore_many};
 use crate::engine::{Handle, Patience};
 use crate::error::Error;
 
@@ -137,5 +137,32 @@ fn model_a_cycle_through_a_destroy_function_is_found() {
         let _ = world.engine().unregister(record, b);
         assert_eq!(subject.destroyed(), 1);
         assert_ne!(waits.result.load(Ordering::Acquire), 0, "a was destroyed");
+    });
+}
+
+#[test]
+fn model_a_wait_that_begins_after_a_leave_is_no_deadlock() {
+    explore_many(|mode| {
+        let world = World::new(mode);
+        let (first, second) = (Subject::new(1), Subject::new(2));
+        let inside = world.record();
+        let a = world.register(inside, &first);
+        let b = world.register(inside, &second);
+        let pin = world.engine().enter_pin::<false>(inside, b, None).unwrap().pin;
+        // Leaves b, and only then waits for a: inside b and waiting, but never at a time.
+        let passes = world.spawn_with(inside, move |world, record| {
+            let engine = world.engine();
+            engine.leave_pin(record, pin).unwrap();
+            assert_eq!(engine.unregister_wait(record, a, Patience::Forever), Ok(()));
+        });
+        let (record, engine) = (world.record(), world.engine());
+        if let Ok(stay) = engine.enter::<false>(record, a) {
+            assert_eq!(engine.unregister_wait(record, b, Patience::Forever), Ok(()));
+            engine.leave(stay).unwrap();
+        } else {
+            assert_eq!(engine.unregister(record, b), Ok(()));
+        }
+        passes.join().unwrap();
+        assert_eq!((first.destroyed(), second.destroyed()), (1, 1));
     });
 }

@@ -43,23 +43,50 @@ pub(super) fn explore(body: fn(Mode)) {
 
 #[cfg(loom)]
 pub(super) fn explore_in(mode: Mode, body: fn(Mode)) {
-    loom_builder().check(move || body(mode));
+    check(&loom_builder(), true, mode, body);
 }
 
 /// Waits are polls, and each of a scope's takes its locks: that is many steps.
 #[cfg(loom)]
 fn loom_builder() -> loom::model::Builder {
     let mut builder = loom::model::Builder::new();
-    builder.max_branches = builder.max_branches.max(10_000);
+    builder.max_branches = builder.max_branches.max(20_000);
     builder
 }
 
-/// The same for four threads: with two preemptions, as more take hours.
+/// The same for three threads and more, or long ways, for which that takes hours: with one preemption; and with
+/// two, but only the interleavings that loom finds by itself.
 #[cfg(loom)]
 pub(super) fn explore_many_in(mode: Mode, body: fn(Mode)) {
-    let mut builder = loom_builder();
-    builder.preemption_bound = Some(builder.preemption_bound.map_or(2, |bound| bound.min(2)));
-    builder.check(move || body(mode));
+    for (preemptions, shadowed) in [(1, true), (2, false)] {
+        let mut builder = loom_builder();
+        let bound = builder.preemption_bound.map_or(preemptions, |bound| bound.min(preemptions));
+        builder.preemption_bound = Some(bound);
+        check(&builder, shadowed, mode, body);
+    }
+}
+
+/// Explores, and says how many interleavings that took: `scripts/models` makes a table of it.
+#[cfg(loom)]
+fn check(builder: &loom::model::Builder, shadowed: bool, mode: Mode, body: fn(Mode)) {
+    crate::sync::shadowed::IS_ON.set(shadowed);
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let (counted, begun) = (count.clone(), std::time::Instant::now());
+    builder.check(move || {
+        // Relaxed: one thread of the process runs all.
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        body(mode);
+    });
+    let (test, took) = (std::thread::current(), begun.elapsed().as_secs_f64());
+    let count = count.load(std::sync::atomic::Ordering::Relaxed);
+    println!("MODEL {} {mode:?} {count} {took:.2}", test.name().unwrap_or("?"));
+}
+
+/// [`explore_many_in`] both modes.
+pub(super) fn explore_many(body: fn(Mode)) {
+    for mode in [Mode::Membarrier, Mode::Exchange] {
+        explore_many_in(mode, body);
+    }
 }
 
 #[cfg(not(loom))]
@@ -69,8 +96,8 @@ pub(super) use explore_in as explore_many_in;
 pub(super) fn explore_in(mode: Mode, body: fn(Mode)) {
     // Percent of the usual number of rounds; sanitizers and Miri take less.
     let scale = std::env::var("CALLBRIDGE_TEST_SCALE").ok().and_then(|scale| scale.parse().ok());
-    let rounds = if cfg!(miri) { 20 } else { 20 * scale.unwrap_or(100u32) };
-    for _ in 0..rounds.max(1) {
+    let usual = if cfg!(miri) { 20 } else { 2000 };
+    for _ in 0..(usual * scale.unwrap_or(100u32) / 100).max(1) {
         body(mode);
     }
 }
@@ -88,11 +115,8 @@ impl World {
     pub(super) fn new(mode: Mode) -> Self {
         let engine = Engine::new();
         match mode {
-            Mode::Membarrier => assert!(crate::platform::membarrier::sys::register() || cfg!(miri)),
+            Mode::Membarrier => assert!(crate::platform::membarrier::sys::register()),
             Mode::Exchange => engine.barrier.use_exchange(),
-        }
-        if cfg!(miri) {
-            engine.barrier.use_exchange();
         }
         Self(Arc::new(engine))
     }
@@ -133,13 +157,22 @@ impl World {
         handle: Handle,
         body: impl FnOnce(&World, &Record) + Send + 'static,
     ) -> thread::JoinHandle<()> {
-        struct Given(*const Record);
-        // SAFETY: this thread does not use the record any more once it has given it away.
-        unsafe impl Send for Given {}
         let record = self.record();
         for _ in 0..=crate::engine::RUN + 1 {
             self.call(record, handle).expect("live");
         }
+        self.spawn_with(record, body)
+    }
+
+    /// Runs `body` on a thread that goes on with what this one has done with the record.
+    pub(super) fn spawn_with(
+        &self,
+        record: &Record,
+        body: impl FnOnce(&World, &Record) + Send + 'static,
+    ) -> thread::JoinHandle<()> {
+        struct Given(*const Record);
+        // SAFETY: this thread does not use the record any more once it has given it away.
+        unsafe impl Send for Given {}
         let given = Given(record);
         let world = self.clone();
         thread::spawn(move || {
