@@ -31,6 +31,20 @@ TEST(enter_against_revoke_with_three_callers) {
   reap(3, target_fn, call_published, unregister_soon);
 }
 
+/* Once a caller is named in the mark, entering is an exchange of its cell and nothing else that would
+ * drain the store buffer. */
+static void unregister_what_was_called(struct racer *self, struct target *it) {
+  uint64_t before = reaping_epoch(&reaping, 1);
+  for (unsigned spins = 1; reaping_epoch(&reaping, 1) < before + 2; spins++) {
+    if (spins % 4096 == 0) sched_yield();
+  }
+  unregister_soon(self, it);
+}
+
+TEST(enter_against_revoke_with_one_caller_who_has_called_before) {
+  reap(1, target_fn, call_published, unregister_what_was_called);
+}
+
 /* The reaper strikes when the callback is about to return. */
 static int returning;
 
