@@ -1031,14 +1031,20 @@ static void let_everything_go(void) {
   CHECK_OK(cbr_scope_drain(0, -1));
 }
 
+static void to_stderr(void *user_data, const char *data, size_t len) {
+  (void)user_data;
+  fwrite(data, 1, len, stderr);
+}
+
 static void check_that_nothing_is_left(void) {
   cbr_stats now = stats();
+  if (now.live != 0) (void)cbr_report(0, to_stderr, NULL); /* what the failure below is about */
   check_exactly();
+  CHECK_EQ(now.live, 0);
+  CHECK_EQ(now.destroy_pending, 0);
   CHECK_EQ(ledger.destroyed, ledger.registered);
   CHECK_EQ(ledger.destroying, ledger.destroyed);
   CHECK_EQ(ledger.freed, ledger.accepted);
-  CHECK_EQ(now.live, 0);
-  CHECK_EQ(now.destroy_pending, 0);
   CHECK_EQ(now.in_flight, 0);
   CHECK_EQ(now.queues, 0);
   CHECK_EQ(now.queued, 0);
