@@ -10,6 +10,10 @@
 #include <limits.h>
 #include <sys/stat.h>
 
+#ifndef LIBRARY_PATH
+#define LIBRARY_PATH "libcallbridge.so"
+#endif
+
 /* Nothing is ever refused here. */
 static bool may_refuse(cbr_status status) {
   (void)status;

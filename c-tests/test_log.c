@@ -529,6 +529,12 @@ CHILD(changes_its_filter) {
   CHECK_STATUS(cbr_call(5, NULL, NULL), CBR_ERR_STALE);
   CHECK_REFUSED(cbr_log_to_stderr("callbridge=loud"), CBR_ERR_INVALID);
   CHECK_REFUSED(cbr_log_to_stderr("\xff"), CBR_ERR_INVALID);
+  char long_filter[1600] = "";
+  while (strlen(long_filter) + 7 <= 1500) strcat(long_filter, "a=info,");
+  CHECK_OK(cbr_log_to_stderr(strcat(long_filter, "callbridge=warn") + 15)); /* 1,500 bytes or a few less */
+  memset(long_filter, 'a', 1501);
+  long_filter[1501] = 0;
+  CHECK_REFUSED(cbr_log_to_stderr(long_filter), CBR_ERR_INVALID);
   CHECK_STATUS(cbr_call(6, NULL, NULL), CBR_ERR_STALE);
   CHECK_OK(cbr_log_to_stderr(NULL));
   CHECK_STATUS(cbr_call(7, NULL, NULL), CBR_ERR_STALE);

@@ -177,7 +177,10 @@ pub(crate) fn start() {
     if let Some(Ok(filter)) = environment::variable(c"CALLBRIDGE_LOG").map(CStr::to_str) {
         // A Rust host that links the crate may have a logger of its own: that one stays. And what is wrong in
         // a filter env_logger says itself, and goes on with the rest.
-        let _ = print(filter);
+        if filter.len() <= FILTER {
+            let _not_now = NotNow::begin();
+            let _ = print(filter);
+        }
     }
 }
 
@@ -190,18 +193,22 @@ pub(crate) fn to_stderr(filter: Option<&str>) -> Result<(), Error> {
         value.to_str().ok().filter(|value| !value.is_empty())
     };
     let filter = filter.or_else(from_environment).unwrap_or("warn");
-    let parsed = reserve::section(memory_for(filter), || {
+    if filter.len() > FILTER {
+        return Err(Error::Invalid("the filter is longer than 1,500 bytes"));
+    }
+    // What is wrong in it may be printed, and that is a cancellation point.
+    let _not_now = NotNow::begin();
+    let parsed = reserve::section(|| {
         env_filter::Builder::new().try_parse(filter).map(drop).map_err(|_| WRONG)
     });
     parsed??;
     print(filter)
 }
 
-/// More than reading a filter takes, and a logger of it: a directive has two bytes or more, and is a name and
-/// a few words in lists that grow by copying.
-fn memory_for(filter: &str) -> usize {
-    (4 << 10) + 256 * filter.len()
-}
+/// The longest filter, in bytes. A directive has two bytes or more, and is a name and a few words in lists that
+/// grow by copying.
+const FILTER: usize = 1500;
+const _: () = assert!((4 << 10) + 256 * FILTER < reserve::MOST);
 
 fn print(filter: &str) -> Result<(), Error> {
     // Fails if there is a logger, which may be ours.
@@ -212,7 +219,10 @@ fn print(filter: &str) -> Result<(), Error> {
     }
     let filtered = match find(filter) {
         Some(known) => known,
-        None => reserve::section(memory_for(filter), || keep(filter))?,
+        None => {
+            let new = reserve::section(|| Filtered::new(filter))?;
+            keep(new)
+        }
     };
     // Release: partner: the load in `current`.
     CURRENT.store(ptr::from_ref(filtered).cast_mut(), Release);
@@ -238,9 +248,14 @@ fn find(filter: &str) -> Option<&'static Filtered> {
     None
 }
 
-fn keep(filter: &str) -> &'static Filtered {
-    let logger = env_logger::Builder::new().parse_filters(filter).build();
-    let new = Box::new(Filtered { filter: filter.to_owned(), logger, next: ptr::null() });
+impl Filtered {
+    fn new(filter: &str) -> Box<Self> {
+        let logger = env_logger::Builder::new().parse_filters(filter).build();
+        Box::new(Self { filter: filter.to_owned(), logger, next: ptr::null() })
+    }
+}
+
+fn keep(new: Box<Filtered>) -> &'static Filtered {
     let new = Box::into_raw(new);
     let mut first = FILTERED.load(Relaxed);
     loop {

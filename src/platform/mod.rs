@@ -12,7 +12,6 @@ pub(crate) mod logging;
 #[cfg(not(loom))]
 pub(crate) mod maps;
 pub(crate) mod membarrier;
-pub(crate) mod memory;
 #[cfg(not(loom))]
 pub(crate) mod module;
 pub(crate) mod output;

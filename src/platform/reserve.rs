@@ -1,18 +1,22 @@
 //! Memory set aside beforehand, for code of others that ends the process where it gets none.
 //!
-//! A [`section`] asks for so much, or is refused, before anything is done. What the allocator refuses the
-//! thread inside it comes out of that. Only the library for C has the allocator that does so (the feature
+//! What the allocator refuses a thread inside a [`section`] comes out of a reserve, so that the thread gets to
+//! the end, where the section has failed. Only the library for C has the allocator that does so (the feature
 //! `reserve`, which the CMake build switches on): a Rust program chooses its own.
 
-use super::memory;
 use crate::error::Error;
 
-/// Runs `body`, which takes at most `bytes` of memory.
+/// The most that a section may take.
+pub(crate) const MOST: usize = 512 << 10;
+
+/// Runs `body`, which takes at most [`MOST`] bytes.
 #[cfg(not(feature = "reserve"))]
-pub(crate) fn section<T>(bytes: usize, body: impl FnOnce() -> T) -> Result<T, Error> {
-    if !memory::is_there(bytes) {
-        return Err(Error::NoMemory);
-    }
+pub(crate) fn section<T>(body: impl FnOnce() -> T) -> Result<T, Error> {
+    let mut probe = Vec::<u8>::new();
+    probe.try_reserve_exact(MOST).map_err(|_| Error::NoMemory)?;
+    // What nobody looks at need not be allocated, as far as the compiler knows.
+    std::hint::black_box(probe.as_mut_ptr());
+    drop(probe);
     Ok(body())
 }
 
@@ -21,117 +25,91 @@ pub(crate) use with_allocator::section;
 
 #[cfg(feature = "reserve")]
 mod with_allocator {
-    use super::{Error, memory};
+    use super::{Error, MOST};
     use std::alloc::{GlobalAlloc, Layout, System};
+    use std::cell::UnsafeCell;
     use std::ptr;
     // Not by the door to atomics: no model has an allocator.
-    use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-    use std::sync::atomic::{AtomicPtr, AtomicUsize};
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-    /// As many sections as there may be at once; another one is run as without the allocator.
+    /// As many sections as there may be at once; others wait.
     const SECTIONS: usize = 4;
+    /// How often they look. A child of a fork may wait in vain, for a thread that it does not have.
+    const LOOKS: usize = 10_000;
     const ALIGN: usize = 16;
 
-    static RESERVES: [Reserve; SECTIONS] = [const { Reserve::NONE }; SECTIONS];
+    /// Pages that cost nothing until they are touched.
+    static RESERVES: [Reserve; SECTIONS] = [const { Reserve::NEW }; SECTIONS];
 
-    /// The memory of one section, given out from its beginning to its end. It goes when the section is over
-    /// and all that was given out has come back.
+    #[repr(align(64))]
     struct Reserve {
+        memory: UnsafeCell<[u8; MOST]>,
         /// Who is inside, by pthread_self; 0: nobody.
         owner: AtomicUsize,
-        base: AtomicPtr<u8>,
-        len: AtomicUsize,
+        /// So much has been given to the owner since the section began. Written by the owner alone.
         used: AtomicUsize,
-        /// What is given out, and the section; 0: the place is free.
-        live: AtomicUsize,
     }
+
+    // SAFETY: the memory is its owner's, from one exchange of `owner` to the next.
+    unsafe impl Sync for Reserve {}
 
     impl Reserve {
         #[allow(clippy::declare_interior_mutable_const, reason = "an initial value")]
-        const NONE: Self = Self {
+        const NEW: Self = Self {
+            memory: UnsafeCell::new([0; MOST]),
             owner: AtomicUsize::new(0),
-            base: AtomicPtr::new(ptr::null_mut()),
-            len: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
-            live: AtomicUsize::new(0),
         };
 
-        fn layout(bytes: usize) -> Option<Layout> {
-            Layout::from_size_align(bytes, ALIGN).ok()
-        }
-
-        /// Only by the thread inside.
+        /// By its owner.
         fn give(&self, layout: Layout) -> *mut u8 {
-            // Relaxed: written by this thread.
-            let (base, len, used) =
-                (self.base.load(Relaxed), self.len.load(Relaxed), self.used.load(Relaxed));
-            let begin = used.next_multiple_of(ALIGN);
+            // Relaxed: the owner's.
+            let begin = self.used.load(Relaxed).next_multiple_of(ALIGN);
             let end = begin.saturating_add(layout.size());
-            if layout.align() > ALIGN || end > len {
+            if layout.align() > ALIGN || end > MOST {
                 return ptr::null_mut();
             }
             self.used.store(end, Relaxed);
-            self.live.fetch_add(1, Relaxed);
-            // SAFETY: inside the reserve.
-            unsafe { base.add(begin) }
-        }
-
-        fn holds(&self, block: *mut u8) -> bool {
-            // Acquire: partner: the store in `section`. Whoever asks about a block of ours has seen it, or
-            // got the block from who has.
-            let base = self.base.load(Acquire);
-            !base.is_null() && block.addr().wrapping_sub(base.addr()) < self.len.load(Relaxed)
-        }
-
-        /// One user less; the last one frees it.
-        fn take_back(&self) {
-            // AcqRel: what others have done with their blocks is done.
-            if self.live.fetch_sub(1, AcqRel) != 1 {
-                return;
-            }
-            let (base, len) = (self.base.load(Relaxed), self.len.load(Relaxed));
-            // Before it goes: who gets the memory next must not find it here. Relaxed: the system's allocator
-            // hands it over.
-            self.base.store(ptr::null_mut(), Relaxed);
-            if let Some(layout) = Self::layout(len) {
-                // SAFETY: allocated by `section` with this layout, and nobody uses it any more.
-                unsafe { System.dealloc(base, layout) };
-            }
-            // Release: partner: the exchange in `section`.
-            self.len.store(0, Release);
+            // SAFETY: inside the memory, which is the owner's.
+            unsafe { self.memory.get().cast::<u8>().add(begin) }
         }
     }
 
     /// See [`super`].
-    pub(crate) fn section<T>(bytes: usize, body: impl FnOnce() -> T) -> Result<T, Error> {
-        let layout = Reserve::layout(bytes).ok_or(Error::NoMemory)?;
-        // Acquire: partner: the store in `take_back`.
-        let is_free = |it: &&Reserve| it.len.compare_exchange(0, bytes, Acquire, Relaxed).is_ok();
-        let Some(reserve) = RESERVES.iter().find(is_free) else {
-            return if memory::is_there(bytes) { Ok(body()) } else { Err(Error::NoMemory) };
-        };
-        // SAFETY: not of size 0, which would be a free place.
-        let base = unsafe { System.alloc(layout) };
-        if base.is_null() {
-            reserve.len.store(0, Release);
-            return Err(Error::NoMemory);
-        }
-        reserve.used.store(0, Relaxed);
-        reserve.live.store(1, Relaxed);
-        // Release: partner: the load in `holds`.
-        reserve.base.store(base, Release);
-        reserve.owner.store(this_thread(), Relaxed);
+    pub(crate) fn section<T>(body: impl FnOnce() -> T) -> Result<T, Error> {
+        let reserve = take().ok_or(Error::NoMemory)?;
         struct Inside(&'static Reserve);
         impl Drop for Inside {
             fn drop(&mut self) {
-                self.0.owner.store(0, Relaxed);
-                self.0.take_back();
+                self.0.used.store(0, Relaxed);
+                // Release: partner: the exchange in `take`.
+                self.0.owner.store(0, Release);
             }
         }
-        let inside = Inside(reserve);
+        let _inside = Inside(reserve);
         let done = body();
-        drop(inside);
-        Ok(done)
+        // Relaxed: this thread's.
+        if reserve.used.load(Relaxed) == 0 {
+            return Ok(done);
+        }
+        // Parts of it may lie in the reserve, which serves others from now on.
+        drop(done);
+        Err(Error::NoMemory)
+    }
+
+    fn take() -> Option<&'static Reserve> {
+        let thread = this_thread();
+        for _ in 0..LOOKS {
+            // Acquire: partner: the store at a section's end.
+            let is_free =
+                |it: &&Reserve| it.owner.compare_exchange(0, thread, Acquire, Relaxed).is_ok();
+            if let Some(reserve) = RESERVES.iter().find(is_free) {
+                return Some(reserve);
+            }
+            std::thread::yield_now();
+        }
+        None
     }
 
     fn this_thread() -> usize {
@@ -153,12 +131,12 @@ mod with_allocator {
         mine.map_or(ptr::null_mut(), |reserve| reserve.give(layout))
     }
 
-    fn reserve_of(block: *mut u8) -> Option<&'static Reserve> {
-        RESERVES.iter().find(|reserve| reserve.holds(block))
+    fn is_of_a_reserve(block: *mut u8) -> bool {
+        block.addr().wrapping_sub((&raw const RESERVES).addr()) < size_of_val(&RESERVES)
     }
 
-    // SAFETY: every block is the system's, or a part of a reserve that nothing else has and that stays as long
-    // as the block; which of them, its address tells.
+    // SAFETY: every block is the system's, or a part of a reserve that nothing else has until its section ends,
+    // when its thread has given all of them back. Which of them, the address tells.
     unsafe impl GlobalAlloc for Allocator {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             // SAFETY: the caller's promise.
@@ -180,26 +158,26 @@ mod with_allocator {
         }
 
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-            match reserve_of(block) {
-                // SAFETY: the caller's promise, and it is none of ours.
-                None => unsafe { System.dealloc(block, layout) },
-                Some(reserve) => reserve.take_back(),
+            if !is_of_a_reserve(block) {
+                // SAFETY: the caller's promise, and it is the system's.
+                unsafe { System.dealloc(block, layout) };
             }
         }
 
         unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-            let mine = reserve_of(block).is_some();
-            if !mine {
-                // SAFETY: the caller's promise, and it is none of ours.
+            // SAFETY: the caller's promise: the size is not too large for the alignment.
+            let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+            let moved = if is_of_a_reserve(block) {
+                // SAFETY: as above.
+                unsafe { self.alloc(wanted) }
+            } else {
+                // SAFETY: the caller's promise, and it is the system's.
                 let moved = unsafe { System.realloc(block, layout, size) };
                 if !moved.is_null() {
                     return moved;
                 }
-            }
-            // SAFETY: the caller's promise: the size is not too large for the alignment.
-            let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-            // SAFETY: as above.
-            let moved = if mine { unsafe { self.alloc(wanted) } } else { refused(wanted) };
+                refused(wanted)
+            };
             if !moved.is_null() {
                 // SAFETY: two blocks with room for that, and the old one is the caller's.
                 unsafe {

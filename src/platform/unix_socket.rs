@@ -192,6 +192,7 @@ fn number_of(fd: c_int) -> u32 {
 
 /// In the child of a fork: the sockets are the parent's.
 pub(crate) fn close_all_in_child() {
+    let _not_now = NotNow::begin();
     // Relaxed: there is one thread.
     for open in &OPEN {
         let number = open.number.swap(0, Relaxed);
@@ -282,6 +283,8 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        // A drop must not unwind.
+        let _not_now = NotNow::begin();
         let is_open = self.is_open();
         let _ = OPEN.iter().any(|open| open.clear(self.fd, self.inode));
         if is_open {

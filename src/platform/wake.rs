@@ -87,10 +87,14 @@ impl Drop for Wake {
         // As in `raise`: no cancellation point, out of which a drop must not unwind.
         #[cfg(not(miri))]
         // SAFETY: opened by `new`, closed once.
-        unsafe { libc::syscall(libc::SYS_close, self.fd) };
+        unsafe {
+            libc::syscall(libc::SYS_close, self.fd)
+        };
         #[cfg(miri)]
         // SAFETY: as above.
-        unsafe { libc::close(self.fd) };
+        unsafe {
+            libc::close(self.fd)
+        };
     }
 }
 
