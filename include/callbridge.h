@@ -1585,8 +1585,9 @@ cbr_status cbr_log_to(cbr_log_fn fn,
  * CALLBRIDGE_LOG says, and "warn" if it is not set or empty. (With the variable the log is printed from the
  * library's first use on.)
  * Threads: any.
- * Returns: CBR_OK; CBR_ERR_INVALID if the filter is not UTF-8 or of another syntax: the one before stays;
- * CBR_ERR_EXISTS in a Rust program that has a logger of its own, where the lines go; CBR_ERR_NOMEM.
+ * Returns: CBR_OK; CBR_ERR_INVALID if the filter is not UTF-8, of another syntax, or longer than 1,500
+ * bytes: the one before stays; CBR_ERR_EXISTS in a Rust program that has a logger of its own, where the lines
+ * go; CBR_ERR_NOMEM.
  */
 cbr_status cbr_log_to_stderr(const char *filter);
 
