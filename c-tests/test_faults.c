@@ -3,6 +3,7 @@
 #include "support_child.h"
 #include "support_faults.h"
 #include "support_scenario.h"
+#include "support_threads.h"
 
 static bool may_refuse(cbr_status status) {
   return faults.refused > 0 &&
@@ -20,6 +21,7 @@ static long run_with(long at, bool and_all_that_follow) {
 /* What children tell of themselves. */
 struct told {
   long asked, refused, at;
+  bool follows;
   char what[32];
 };
 static struct told *told;
@@ -57,13 +59,6 @@ TEST(any_one_call_of_the_system_may_be_refused_from_the_first_use_on) { sweep_fi
 
 TEST(all_calls_of_the_system_may_be_refused_from_any_one_on) { sweep_first_use(true); }
 
-/* How many descriptors are open. */
-static int descriptors(void) {
-  int count = 0;
-  for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
-  return count;
-}
-
 /* What is kept for later in places that there are so many of, names of callbacks that have ended and of
  * thunks that are closed: all of them are taken from now on. */
 static void fill_what_is_kept(void) {
@@ -75,8 +70,58 @@ static void fill_what_is_kept(void) {
   for (int i = 0; i < CLOSED_THUNKS / 2; i++) run_with(0, false); /* two a run */
 }
 
+/* Tables grow and shrink by so many blocks. */
+enum { NOISE = 32 };
+
+/* The same of a thread that comes later, to a library that others use: what is refused is its own part. */
+static void *a_threads_first_use(void *arg) {
+  bool and_all_that_follow = told->follows;
+  (void)arg;
+  told->asked = run_with(told->at, and_all_that_follow);
+  told->refused += faults.refused > 0;
+  scenario_check_end();
+  if (told->at % 2 == 0) arm_faults(1, true); /* and at every other thread's end */
+  return NULL;
+}
+
+static void sweep_threads_first_use(bool and_all_that_follow) {
+  static struct told of_threads;
+  skip_where_faults_do_not_work();
+  fill_what_is_kept();
+  of_threads.follows = and_all_that_follow;
+  told = &of_threads;
+  for (scenario_level = 0; scenario_level <= 2; scenario_level++) {
+    told->at = 0;
+    for (int i = 0; i < 4; i++) run_on_thread(a_threads_first_use, NULL); /* tables grow before it counts */
+    long number = told->asked, blocks = live_blocks, mappings = live_mappings;
+    CHECK(number > 50);
+    told->refused = 0;
+    for (told->at = 1; told->at <= number; told->at++) {
+      run_on_thread(a_threads_first_use, NULL);
+      run_with(0, false); /* the others are none the worse */
+      scenario_check_end();
+    }
+    printf("level %u: %ld calls, %ld refused; %+ld blocks, %+ld mappings\n", scenario_level, number, told->refused,
+           live_blocks - blocks, live_mappings - mappings);
+    CHECK(told->refused >= number - 20);
+    CHECK(live_blocks <= blocks + NOISE);
+    CHECK(live_mappings <= mappings);
+  }
+}
+
+TEST(any_one_call_of_the_system_may_be_refused_at_a_later_threads_first_use) { sweep_threads_first_use(false); }
+
+TEST(all_calls_of_the_system_may_be_refused_at_a_later_threads_first_use) { sweep_threads_first_use(true); }
+
+/* How many descriptors are open. */
+static int descriptors(void) {
+  int count = 0;
+  for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
+  return count;
+}
+
 /* Each refusal so often that what it leaves each time stands out among tables that grow and shrink. */
-enum { REPEATS = 48, NOISE = 32 };
+enum { REPEATS = 48 };
 
 static void sweep_later_use(bool and_all_that_follow) {
   skip_where_faults_do_not_work();
