@@ -181,12 +181,14 @@ static void *whole_scenario_main(void *arg) {
   return arg;
 }
 
-TEST(every_function_runs_on_a_stack_of_32_kib) {
-  pthread_t thread;
+TEST(every_function_runs_on_a_stack_of_32_kib_at_every_check_level) {
   if (HARNESS_SANITIZED) SKIP("the sanitizer's functions take more of the stack");
   CHECK_OK(cbr_unregister(early));
-  CHECK_EQ(start_many(&thread, 1, SMALL_STACK, whole_scenario_main), 1);
-  join(thread);
+  for (scenario_level = 0; scenario_level <= 2; scenario_level++) {
+    pthread_t thread;
+    CHECK_EQ(start_many(&thread, 1, SMALL_STACK, whole_scenario_main), 1);
+    join(thread);
+  }
 }
 
 /* --- allocators ------------------------------------------------------------------------------- */
