@@ -224,7 +224,7 @@ static intptr_t item_fn(void *user_data, void *arg) {
   item_check(it);
   add_int(&it->running, 1);
   count(posted ? &ledger.delivered : &ledger.ran);
-  if (depth < 3 && one_in(4)) use_something(depth + 1);
+  if (!all.letting_go && depth < 3 && one_in(4)) use_something(depth + 1);
   if (one_in(16)) CHECK_OK(cbr_fail(CBR_ERR_CALLBACK, "now and then"));
   add_int(&it->running, -1);
   item_check(it);
