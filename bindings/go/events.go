@@ -148,7 +148,7 @@ func ending(err error) error {
 }
 
 // Dropped is how many events were posted and not delivered: those that the policy has dropped, and after
-// Close those that waited then.
+// Close those that waited then. (Of a thread that posts while Close runs its last one may be missing.)
 func (e *Events) Dropped() uint64 {
 	select {
 	case <-e.ended:

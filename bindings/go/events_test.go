@@ -167,7 +167,10 @@ func TestEventsCloseWakesPostersThatWait(t *testing.T) {
 		ok(t, e.Close())
 		posted := poster.Join()
 		equal(t, "posts", posted.OK+posted.Closed, many)
-		equal(t, "dropped", int(e.Dropped()), posted.OK)
+		// A post that meets Close is C's to drop, perhaps after Close has counted.
+		if late := posted.OK - int(e.Dropped()); late != 0 && late != 1 {
+			t.Fatalf("dropped: %d of %d", e.Dropped(), posted.OK)
+		}
 		_, open := next(t, e.C())
 		equal(t, "the channel is open", open, false)
 		ok(t, e.Close())
