@@ -203,6 +203,10 @@ class Queues(TestCase):
             self.assertEqual(queue.dispatch(), 1)
         self.assertEqual(ended_on, [threading.get_ident()])
 
+    def test_a_queue_that_is_not_pythons_lets_go_of_no_function(self):
+        with callbridge.Queue(owned=True) as queue, self.assertRaisesRegex(TypeError, "destroy_queue must be a Queue"):
+            callbridge.callback(print, destroy_queue=queue.handle)
+
     def test_select_names_the_queue_that_has_something(self):
         with callbridge.Queue() as first, callbridge.Queue() as second, callbridge.callback(lambda arg: 0) as handle:
             self.assertIsNone(callbridge.select([first, second], timeout=0))

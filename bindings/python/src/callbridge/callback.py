@@ -56,7 +56,8 @@ class Callback(Reference):
     `signature`: a CFUNCTYPE, (restype, *argtypes), or text such as "i32(ptr,ptr)".
     `name`: for logs, reports and metrics. None: the function's.
     `scope`: its owner. None: the binding's own, which ends with the interpreter.
-    `home`: the owned Queue whose thread alone may call. `destroy_queue`: where the function is let go of.
+    `home`: the owned Queue whose thread alone may call. `destroy_queue`: the Queue where the function is let go of;
+    a Queue, because one of C's could do so after the interpreter's end.
     `on_error`: called with the exception of a call that has failed. None: it is logged (logger "callbridge").
     `fallback`: what thunks and call_ptr return when the callback cannot run. `metered`: calls are timed.
 
@@ -78,6 +79,8 @@ class Callback(Reference):
             raise TypeError("%r cannot be called" % (function,))
         if _gate.closed:
             raise ClosedError("the interpreter is ending")
+        if destroy_queue is not None and not hasattr(destroy_queue, "handle"):
+            raise TypeError("destroy_queue must be a Queue, not %r" % (destroy_queue,))
         signature = Signature.of(signature)
         named, weakly = function, None
         if isinstance(function, weakref.ref):
@@ -101,7 +104,7 @@ class Callback(Reference):
             None if name is None else name.encode()[:255].decode(errors="ignore").encode(),
             owner,
             getattr(home, "handle", home) or 0,
-            getattr(destroy_queue, "handle", destroy_queue) or 0,
+            0 if destroy_queue is None else destroy_queue.handle,
             METERED if metered else 0,
         )
         if fallback:
