@@ -88,12 +88,15 @@ fn from_heap<T>(count: usize) -> Option<std::ptr::NonNull<T>> {
     Some(unsafe { block.add(offset) }.cast())
 }
 
-/// What to ask the heap for, and where in it the memory begins: beside the beginning of a page.
+/// What to ask the heap for, and where in it the memory begins: beside the beginning of a page. None for what
+/// has to begin at one.
 #[cfg(not(any(loom, miri)))]
 fn on_heap<T>(count: usize) -> Option<(std::alloc::Layout, usize)> {
-    let begin = std::alloc::Layout::from_size_align(align_of::<T>(), PAGE.max(align_of::<T>()));
+    if align_of::<T>() >= PAGE {
+        return None;
+    }
+    let begin = std::alloc::Layout::from_size_align(align_of::<T>(), PAGE);
     let (layout, offset) = begin.ok()?.extend(std::alloc::Layout::array::<T>(count).ok()?).ok()?;
-    const { assert!(align_of::<T>() < PAGE) };
     Some((layout, offset))
 }
 
