@@ -26,14 +26,22 @@ struct told {
 };
 static struct told *told;
 
+static cbr_stats stats_now(void) {
+  cbr_stats stats = {.size = sizeof stats};
+  CHECK_OK(cbr_stats_get(0, &stats));
+  return stats;
+}
+
 /* A process's first use, and what follows. */
 static void first_use(long at, bool and_all_that_follow) {
   pid_t child = fork_watched();
   if (child == 0) {
     told->at = at;
     told->asked = run_with(at, and_all_that_follow);
-    told->refused += faults.refused;
-    scenario_run(); /* it works as if nothing had been */
+    told->refused += faults.refused > 0;
+    uint64_t before = stats_now().registered;
+    run_with(0, false); /* it works as if nothing had been */
+    CHECK(stats_now().registered > before + 4);
     scenario_check_end();
     _exit(0);
   }
@@ -149,3 +157,36 @@ static void sweep_later_use(bool and_all_that_follow) {
 TEST(any_one_call_of_the_system_may_be_refused_and_nothing_is_left) { sweep_later_use(false); }
 
 TEST(all_calls_of_the_system_may_be_refused_and_nothing_is_left) { sweep_later_use(true); }
+
+/* One that no process has read yet, of so many directives; some are wrong. */
+static void check_long_filter(const char *directive) {
+  char filter[1501] = "";
+  skip_where_faults_do_not_work();
+  while (strlen(filter) + strlen(directive) < sizeof filter) strcat(filter, directive);
+  long asked = 1;
+  for (long at = 0; at <= asked; at += 1 + at / 8) {
+    pid_t child = fork_watched();
+    if (child == 0) {
+      CHECK_STATUS(cbr_call(1, NULL, NULL), CBR_ERR_STALE);
+      arm_faults(at, true);
+      cbr_status status = cbr_log_to_stderr(filter);
+      disarm_faults();
+      long count = faults.asked;
+      CHECK(status == CBR_OK || status == CBR_ERR_INVALID || (status == CBR_ERR_NOMEM && faults.refused > 0));
+      CHECK(at == 0 || faults.refused == 0 || status == CBR_ERR_NOMEM);
+      CHECK(cbr_log_to_stderr(filter) != CBR_ERR_NOMEM); /* nothing of the reserve is lost */
+      _exit(at == 0 ? (int)(count / 64) : 0);
+    }
+    int status = wait_for(child);
+    CHECK(WIFEXITED(status));
+    if (at == 0) asked = WEXITSTATUS(status) * 64L;
+    else CHECK_EQ(WEXITSTATUS(status), 0);
+  }
+  CHECK(asked >= 64);
+}
+
+TEST(the_longest_filter_of_short_names_needs_no_memory_to_be_refused) { check_long_filter("a,"); }
+
+TEST(the_longest_filter_of_levels_needs_no_memory_to_be_refused) { check_long_filter("a=info,b,c=debug,"); }
+
+TEST(the_longest_filter_of_mistakes_needs_no_memory_to_be_refused) { check_long_filter("a=b,"); }

@@ -106,7 +106,7 @@ need_debuggers() { need gdb bpftrace || true; }
 # Allocators that hosts put in the place of libc's. Without them those tests are skipped, and say so.
 need_allocators() {
   local libraries
-  libraries=$(/sbin/ldconfig -p)
+  libraries=$(/sbin/ldconfig -p 2>/dev/null) || libraries=
   [[ $libraries == *libjemalloc.so.2* && $libraries == *libmimalloc.so.2* ]] ||
     install_packages libjemalloc2 libmimalloc2.0 || true
 }

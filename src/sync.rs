@@ -34,7 +34,8 @@ pub(crate) use shadowed::{AtomicPtr, AtomicU32, AtomicU64};
 /// loom's atomics, each with a second one that every access exchanges, relaxed, beforehand. loom tries other
 /// orders of two accesses only if they conflict, and remembers the last one alone: the load of one thread is
 /// forgotten when another one loads and then writes, as every loop around a compare-exchange does. Exchanges
-/// all conflict, so that none is forgotten; relaxed, they order nothing.
+/// all conflict, so that none is forgotten. Relaxed, they order nothing but what fences make them: so every model
+/// runs without them as well.
 #[cfg(loom)]
 pub(crate) mod shadowed {
     use super::Ordering;

@@ -3,6 +3,9 @@
 //! registers for arguments, and then with what lies on the stack.
 #![no_main]
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("it calls by the convention of x86_64");
+
 mod c;
 
 use c::*;

@@ -75,15 +75,8 @@ impl Engine {
             && let Some(count) = RATES.count(handle, "an event", error)
         {
             let (name, times) = (PerhapsGone(self, record, handle), Times(count));
-            record
-                .last_error
-                .with_message(|text| {
-                    let text = Lossy(text);
-                    logging::warn(format_args!("an event of {name}: {error}: {text}{times}"));
-                })
-                .unwrap_or_else(|| {
-                    logging::warn(format_args!("an event of {name}: {error}{times}"));
-                });
+            let said = Said(record);
+            logging::warn(format_args!("an event of {name}: {error}{said}{times}"));
         }
     }
 }
@@ -101,6 +94,17 @@ impl std::fmt::Display for PerhapsGone<'_> {
             engine.look_at(record, handle, name).ok().or_else(|| ghosts::name_of(handle))
         };
         Named(name.as_ref().map_or("", NameCopy::as_str), handle).fmt(out)
+    }
+}
+
+/// What the callback that has just failed had to say. Read when the line is made, before anybody gets it, who may
+/// have other things said.
+struct Said<'a>(&'a Record);
+
+impl std::fmt::Display for Said<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let write = |text: &[u8]| write!(out, ": {}", Lossy(text));
+        self.0.last_error.with_message(write).unwrap_or(Ok(()))
     }
 }
 

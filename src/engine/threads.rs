@@ -3,7 +3,7 @@
 use super::Engine;
 use super::record::Record;
 use crate::error::Error;
-use crate::platform::{fork, logging, random, tls};
+use crate::platform::{fork, logging, random, reserve, tls};
 use crate::sync::Relaxed;
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -91,5 +91,6 @@ unsafe extern "C" fn after_fork_in_parent() {
 }
 
 unsafe extern "C" fn after_fork_in_child() {
+    reserve::after_fork_in_child();
     ENGINE.after_fork_in_child(current());
 }

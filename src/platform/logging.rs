@@ -10,8 +10,8 @@ use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 // Not by the door to atomics: these belong to the process, and no model has them.
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU32};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU32, fence};
 
 /// What all lines have as their target.
 pub(crate) const TARGET: &CStr = c"callbridge";
@@ -177,9 +177,11 @@ pub(crate) fn start() {
     if let Some(Ok(filter)) = environment::variable(c"CALLBRIDGE_LOG").map(CStr::to_str) {
         // A Rust host that links the crate may have a logger of its own: that one stays. And what is wrong in
         // a filter env_logger says itself, and goes on with the rest.
+        let _not_now = NotNow::begin();
         if filter.len() <= FILTER {
-            let _not_now = NotNow::begin();
             let _ = print(filter);
+        } else {
+            output::to_stderr(b"callbridge: CALLBRIDGE_LOG is longer than 1,500 bytes: ignored\n");
         }
     }
 }
@@ -226,13 +228,21 @@ fn print(filter: &str) -> Result<(), Error> {
     };
     // Release: partner: the load in `current`.
     CURRENT.store(ptr::from_ref(filtered).cast_mut(), Release);
-    // Another thread may do the same: the level that stays is that of the logger that stays.
-    let mut known = ptr::null_mut();
-    while known != CURRENT.load(Acquire) {
-        known = CURRENT.load(Acquire);
-        log::set_max_level(current().map_or(log::LevelFilter::Off, env_logger::Logger::filter));
+    // Another thread may do the same: the level that stays is that of the logger that stays. Fences: the logger,
+    // then the look at it, whose level follows; the level, then the look whether it is the logger's still.
+    fence(SeqCst);
+    let mut known = CURRENT.load(Acquire);
+    loop {
+        // SAFETY: one of the list, which stays.
+        let logger = unsafe { known.as_ref() };
+        log::set_max_level(logger.map_or(log::LevelFilter::Off, |it| it.logger.filter()));
+        fence(SeqCst);
+        let now = CURRENT.load(Acquire);
+        if now == known {
+            return Ok(());
+        }
+        known = now;
     }
-    Ok(())
 }
 
 fn find(filter: &str) -> Option<&'static Filtered> {

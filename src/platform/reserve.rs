@@ -20,8 +20,11 @@ pub(crate) fn section<T>(body: impl FnOnce() -> T) -> Result<T, Error> {
     Ok(body())
 }
 
+#[cfg(not(feature = "reserve"))]
+pub(crate) fn after_fork_in_child() {}
+
 #[cfg(feature = "reserve")]
-pub(crate) use with_allocator::section;
+pub(crate) use with_allocator::{after_fork_in_child, section};
 
 #[cfg(feature = "reserve")]
 mod with_allocator {
@@ -35,14 +38,14 @@ mod with_allocator {
 
     /// As many sections as there may be at once; others wait.
     const SECTIONS: usize = 4;
-    /// How often they look. A child of a fork may wait in vain, for a thread that it does not have.
+    /// How often they look.
     const LOOKS: usize = 10_000;
     const ALIGN: usize = 16;
 
     /// Pages that cost nothing until they are touched.
     static RESERVES: [Reserve; SECTIONS] = [const { Reserve::NEW }; SECTIONS];
 
-    #[repr(align(64))]
+    #[repr(C, align(64))]
     struct Reserve {
         memory: UnsafeCell<[u8; MOST]>,
         /// Who is inside, by pthread_self; 0: nobody.
@@ -50,6 +53,9 @@ mod with_allocator {
         /// So much has been given to the owner since the section began. Written by the owner alone.
         used: AtomicUsize,
     }
+
+    // Blocks are aligned as their places in it are.
+    const _: () = assert!(std::mem::offset_of!(Reserve, memory) == 0 && ALIGN <= 64);
 
     // SAFETY: the memory is its owner's, from one exchange of `owner` to the next.
     unsafe impl Sync for Reserve {}
@@ -110,6 +116,17 @@ mod with_allocator {
             std::thread::yield_now();
         }
         None
+    }
+
+    /// In the child of a fork: the other threads do not exist, and a later one may have the number of one that was
+    /// inside.
+    pub(crate) fn after_fork_in_child() {
+        let thread = this_thread();
+        // Relaxed: there is one thread.
+        for reserve in RESERVES.iter().filter(|it| it.owner.load(Relaxed) != thread) {
+            reserve.used.store(0, Relaxed);
+            reserve.owner.store(0, Relaxed);
+        }
     }
 
     fn this_thread() -> usize {

@@ -43,7 +43,9 @@ pub(super) fn explore(body: fn(Mode)) {
 
 #[cfg(loom)]
 pub(super) fn explore_in(mode: Mode, body: fn(Mode)) {
-    check(&loom_builder(), true, mode, body);
+    for shadowed in [true, false] {
+        check(&loom_builder(), shadowed, mode, body);
+    }
 }
 
 /// Waits are polls, and each of a scope's takes its locks: that is many steps.
