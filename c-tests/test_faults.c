@@ -22,7 +22,6 @@ static long run_with(long at, bool and_all_that_follow) {
 struct told {
   long asked, refused, at;
   bool follows;
-  char what[32];
 };
 static struct told *told;
 

@@ -1,7 +1,7 @@
 //! A thread's last failure: codes when it happens, words when somebody asks.
 
 use super::handle::Handle;
-use super::message::Text;
+use super::message::{Lossy, Text};
 use super::signature::Signature;
 use crate::error::Error;
 use crate::platform::output::SystemError;
@@ -80,14 +80,14 @@ impl LastError {
     /// What a callback that has failed on another thread had to say.
     pub(crate) fn set_message_bytes(&self, handle: Handle, bytes: &[u8]) {
         // SAFETY: as in `set_message`.
-        unsafe { (*self.message.get()).set(bytes) };
+        unsafe { (*self.message.get()).set(format_args!("{}", Lossy(bytes))) };
         self.message_of.set(handle);
     }
 
     /// What the callback that has just failed had to say.
     pub(super) fn set_message(&self, handle: Handle, text: &Text) {
         // SAFETY: only the owning thread comes here, and it holds no reference into the buffer.
-        unsafe { (*self.message.get()).set(text.as_str().as_bytes()) };
+        unsafe { (*self.message.get()).clone_from(text) };
         self.message_of.set(handle);
     }
 

@@ -1,6 +1,7 @@
 //! What failed calls have to say, until they return: one message a frame, on a list of its thread.
 
 use super::frame::Frame;
+use crate::platform::words::Words;
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
 use std::ptr;
@@ -9,41 +10,7 @@ use std::ptr;
 pub(crate) const MESSAGE_MAX: usize = 511;
 
 /// UTF-8 text of at most [`MESSAGE_MAX`] bytes.
-#[derive(Clone)]
-pub(super) struct Text {
-    len: usize,
-    bytes: [u8; MESSAGE_MAX],
-}
-
-impl Text {
-    pub(super) const fn empty() -> Self {
-        Self { len: 0, bytes: [0; MESSAGE_MAX] }
-    }
-
-    /// What is no UTF-8 becomes replacement characters; the cut is between characters.
-    pub(super) fn set(&mut self, bytes: &[u8]) {
-        self.len = 0;
-        for chunk in bytes.utf8_chunks() {
-            let replacement = if chunk.invalid().is_empty() { "" } else { "\u{FFFD}" };
-            if !self.push(chunk.valid()) || !self.push(replacement) {
-                return;
-            }
-        }
-    }
-
-    /// False if it did not fit as a whole.
-    fn push(&mut self, text: &str) -> bool {
-        let fits = text.floor_char_boundary(MESSAGE_MAX - self.len);
-        self.bytes[self.len..self.len + fits].copy_from_slice(&text.as_bytes()[..fits]);
-        self.len += fits;
-        fits == text.len()
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        // `set` and `push` keep it UTF-8.
-        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
-    }
-}
+pub(super) type Text = Words<MESSAGE_MAX>;
 
 /// What a host has said: what is no UTF-8 becomes replacement characters.
 pub(super) struct Lossy<'a>(pub(super) &'a [u8]);
@@ -82,8 +49,7 @@ impl Messages {
         if message.is_null() {
             return;
         }
-        let mut text = Text::empty();
-        text.set(bytes);
+        let text = Text::of(format_args!("{}", Lossy(bytes)));
         // SAFETY: fresh memory of this layout.
         unsafe { message.write(Message { next: self.0.get(), frame, text }) };
         self.0.set(message);

@@ -2,11 +2,12 @@
 //! the host's. A line is made on the stack, and takes no memory. (A Rust host's own logger may.)
 
 use super::cancel::NotNow;
+use super::words::Words;
 use super::{environment, output, reserve};
 use crate::error::Error;
 pub(crate) use log::Level;
 use std::ffi::CStr;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 // Not by the door to atomics: these belong to the process, and no model has them.
@@ -60,35 +61,6 @@ pub(crate) fn line(level: Level, words: fmt::Arguments<'_>) {
     }
 }
 
-/// Text on the stack, cut where it is full.
-struct Words<const MOST: usize> {
-    len: usize,
-    bytes: [u8; MOST],
-}
-
-impl<const MOST: usize> Words<MOST> {
-    fn of(words: fmt::Arguments<'_>) -> Self {
-        let mut it = Self { len: 0, bytes: [0; MOST] };
-        // An error says that it is full.
-        let _ = it.write_fmt(words);
-        it
-    }
-
-    fn as_str(&self) -> &str {
-        // `write_str` keeps it UTF-8.
-        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
-    }
-}
-
-impl<const MOST: usize> Write for Words<MOST> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let fits = text.floor_char_boundary(MOST - self.len);
-        self.bytes[self.len..self.len + fits].copy_from_slice(&text.as_bytes()[..fits]);
-        self.len += fits;
-        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
-    }
-}
-
 #[cold]
 fn write(level: Level, words: fmt::Arguments<'_>) {
     let prints = contained(|| log::log_enabled!(target: TARGET_STR, level));
@@ -114,7 +86,7 @@ fn write(level: Level, words: fmt::Arguments<'_>) {
         // SAFETY: stored by `set_sink`.
         let forward = unsafe { std::mem::transmute::<*mut (), Forward>(forward) };
         let mut line = [0; WORDS + 1];
-        line[..words.len].copy_from_slice(&words.bytes[..words.len]);
+        line[..words.as_str().len()].copy_from_slice(words.as_str().as_bytes());
         // (No text that C gave, or that we write, has a NUL; another would end the line.)
         forward(level, CStr::from_bytes_until_nul(&line).unwrap_or_default());
     }
@@ -162,11 +134,11 @@ impl log::Log for Stderr {
     fn log(&self, record: &log::Record<'_>) {
         if current().is_some_and(|it| it.matches(record)) {
             let (level, target, words) = (record.level(), record.target(), record.args());
-            let mut line = Words::<LINE>::of(format_args!("[{level:<5} {target}] {words}"));
             // What a Rust host logs through us may be longer, and is cut.
-            line.len = line.len.min(LINE - 1);
-            line.bytes[line.len] = b'\n';
-            output::to_stderr(&line.bytes[..=line.len]);
+            let words = Words::<{ LINE - 1 }>::of(format_args!("[{level:<5} {target}] {words}"));
+            let mut line = [b'\n'; LINE];
+            line[..words.as_str().len()].copy_from_slice(words.as_str().as_bytes());
+            output::to_stderr(&line[..=words.as_str().len()]);
         }
     }
     fn flush(&self) {}

@@ -30,6 +30,7 @@ pub(crate) mod tls;
 #[cfg(not(any(loom, miri)))]
 pub(crate) mod unix_socket;
 pub(crate) mod wake;
+pub(crate) mod words;
 
 /// The thread's number as debuggers and `/proc` show it.
 pub(crate) fn thread_id() -> u32 {
